@@ -1,0 +1,45 @@
+"""`longtake doctor`"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from longtake.cli.options import add_json
+from longtake.cli.show import print_json
+from longtake.core.plain import to_plain
+from longtake.planner.calibration import Calibration
+from longtake.planner.survey import survey
+from longtake.runtime.checkup import Check, checks, measure, torch_check
+from longtake.settings import Settings
+
+_COLORS = {"good": "green", "note": "yellow", "bad": "red"}
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--short", action="store_true", help="do not run torch, measure nothing")
+    add_json(parser)
+
+
+def run(given: argparse.Namespace, settings: Settings) -> int:
+    console = Console(highlight=False)
+    bad = 0
+    for check in _all(given.short, settings):
+        bad += check.state == "bad"
+        if given.json:
+            print_json({"event": "check", **to_plain(check)})
+        else:
+            mark = f"[{_COLORS[check.state]}]{check.state:4}[/]"
+            console.print(f"{mark} [bold]{check.name:14}[/bold] {check.says}", soft_wrap=True)
+    return 1 if bad else 0
+
+
+def _all(short: bool, settings: Settings) -> Iterator[Check]:
+    machine = survey()
+    yield from checks(machine, Path.cwd())
+    if not short:
+        yield torch_check(machine)
+        yield from measure(machine, Calibration(settings.calibration))

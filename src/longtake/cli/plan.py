@@ -1,0 +1,28 @@
+"""`longtake plan upscale IN OUT`"""
+
+from __future__ import annotations
+
+import argparse
+
+from longtake.cli.options import Help, add_json, add_task, limits_of, task_of
+from longtake.cli.show import show_plan
+from longtake.planner.calibration import Calibration
+from longtake.planner.survey import survey
+from longtake.runtime.prepare import draft
+from longtake.settings import Settings
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    kinds = parser.add_subparsers(dest="kind", metavar="JOB", required=True)
+    upscale = kinds.add_parser("upscale", help="plan `longtake upscale`", formatter_class=Help)
+    add_task(upscale)
+    add_json(upscale)
+
+
+def run(given: argparse.Namespace, settings: Settings) -> int:
+    plan, _ = draft(task_of(given), limits_of(given), survey(), Calibration(settings.calibration))
+    if given.json:
+        print(plan.to_json())
+    else:
+        show_plan(plan)
+    return 0

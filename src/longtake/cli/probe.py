@@ -1,0 +1,68 @@
+"""`longtake probe IN`"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from longtake.cli.options import add_json
+from longtake.cli.show import print_json
+from longtake.core.media import Color, VideoInfo
+from longtake.core.plain import to_plain
+from longtake.media.probe import probe
+from longtake.planner.explain import bytes_, clock, rate
+from longtake.settings import Settings
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, metavar="IN", help="a video, or a folder of PNG files")
+    add_json(parser)
+
+
+def run(given: argparse.Namespace, settings: Settings) -> int:
+    info = probe(given.source)
+    if given.json:
+        print_json(to_plain(info))
+        return 0
+    table = Table.grid(padding=(0, 2))
+    for name, value in _rows(info):
+        table.add_row(f"[bold]{name}[/bold]", value)
+    console = Console(highlight=False)
+    console.print(table)
+    for note in info.notes:
+        console.print(f"[yellow]note[/yellow] {note}", soft_wrap=True)
+    return 0
+
+
+def _rows(info: VideoInfo) -> list[tuple[str, str]]:
+    about = "" if info.exact else "about "
+    rows = [
+        ("file", f"{info.path} ({bytes_(info.size)})"),
+        ("container", info.container),
+        ("video", f"{info.codec}, {info.width}x{info.height} px, {info.bits} bit {info.chroma}"
+                  f"{' with alpha' if info.alpha else ''}"),
+        ("frames", f"{about}{info.frames:,} at {rate(info.rate)} fps, {clock(info.duration)}"),
+        ("fields", info.fields),
+        ("colour", _color(info.color)),
+        ("shape", f"sample aspect ratio {info.sar}, rotated by {info.rotation} degrees"),
+    ]  # fmt: skip
+    for track in info.tracks:
+        sound = f", {track.channels} channels at {track.sample_rate} Hz" if track.channels else ""
+        words = " ".join(filter(None, [track.language, track.title]))
+        rows.append((track.kind, f"#{track.index} {track.codec}{sound} {words}".rstrip()))
+    if info.chapters:
+        rows.append(("chapters", str(info.chapters)))
+    return rows
+
+
+def _color(color: Color) -> str:
+    if color == Color():
+        return "not stated"
+    span = {None: "range not stated", True: "full range", False: "limited range"}
+    return (
+        f"matrix {color.matrix}, primaries {color.primaries}, transfer {color.transfer} (H.273), "
+        f"{span[color.full_range]}{', HDR' if color.hdr else ''}"
+    )

@@ -1,0 +1,187 @@
+"""Draw plans and events: bars with an ETA on a terminal, or one JSON value per line."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from itertools import chain
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from longtake.core.events import (
+    Advanced,
+    Analysed,
+    Event,
+    Finished,
+    Joined,
+    Replanned,
+    Salvaged,
+    Started,
+    Verified,
+    Warned,
+)
+from longtake.core.plain import to_plain
+from longtake.core.plan import Plan
+from longtake.planner.explain import bytes_, clock, explain
+from longtake.runtime.run import Job, run
+
+_STAGES = {
+    Analysed: "counting frames",
+    Advanced: "upscaling",
+    Joined: "joining",
+    Verified: "verifying",
+}
+
+
+def follow(job: Job, as_json: bool) -> int:
+    """Run a job and report; errors go through to the caller."""
+    with closing(run(job)) as events:  # type: ignore[type-var]
+        draw(events, job.plan.notes, as_json)
+    return 0
+
+
+def draw(events: Iterator[Event], notes: Sequence[str], as_json: bool) -> None:
+    """Report events as they come."""
+    told = (Warned(message=note) for note in notes)
+    if as_json:
+        for event in chain(told, events):
+            print_json(plain(event))
+        return
+    console = Console(highlight=False)
+    bars = Progress(
+        TextColumn("{task.description:>15}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"), TimeRemainingColumn(),
+        console=Console(file=sys.stderr, highlight=False), disable=not sys.stderr.isatty(),
+    )  # fmt: skip
+    with bars:
+        painter = _Painter(bars, console)
+        for event in chain(told, events):
+            painter.show(event)
+
+
+def show_plan(plan: Plan) -> None:
+    """The plan as a table."""
+    console = Console(highlight=False)
+    table = Table.grid(padding=(0, 2))
+    for section, rows in explain(plan).items():
+        table.add_row(f"[bold]{section}[/bold]")
+        for name, value in rows:
+            table.add_row(f"  {name}", value)
+    console.print(table)
+    for note in plan.notes:
+        console.print(f"[yellow]note[/yellow] {note}", soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value), flush=True)
+
+
+def plain(event: Event) -> dict[str, Any]:
+    """An event as the JSON that `--json` prints: "event" is its name in snake case."""
+    if isinstance(event, Started):
+        return {"event": "started", "resumed": event.resumed, **_summary(event.plan)}
+    body = to_plain(event)
+    name = re.sub(r"(?<!^)(?=[A-Z])", "_", body.pop("is")).lower()
+    return {"event": name, **body}
+
+
+def _summary(plan: Plan) -> dict[str, Any]:
+    return {
+        "identity": plan.identity,
+        "segments": len(plan.segments),
+        "frames": plan.geometry.frames,
+        "cuts": sorted({c for s in plan.segments for c in s.cuts}
+                       | {s.start for s in plan.segments[1:] if s.lead == s.start}),
+        "target": list(plan.geometry.target),
+        "predicted_ram": plan.memory.ram,
+        "predicted_vram": plan.memory.vram or None,
+        "predicted_seconds": plan.time.total if plan.time else None,
+    }  # fmt: skip
+
+
+class _Painter:
+    """Keeps one bar per stage."""
+
+    def __init__(self, bars: Progress, console: Console) -> None:
+        self._bars = bars
+        self._console = console
+        self._tasks: dict[type, Any] = {}
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, Analysed | Advanced | Joined | Verified):
+            self._advance(event)
+        elif isinstance(event, Started):
+            self._say_started(event)
+        elif isinstance(event, Warned):
+            self._console.print(f"[yellow]note[/yellow] {event.message}", soft_wrap=True)
+        elif isinstance(event, Replanned):
+            placement = event.placement
+            self._console.print(
+                f"[yellow]memory[/yellow] {event.reason} Going on with {placement.step} frames per "
+                f"pass and queues of {placement.queue}: the result stays the same.",
+                soft_wrap=True,
+            )
+        elif isinstance(event, Finished):
+            self._say_finished(event)
+        elif isinstance(event, Salvaged):
+            self._say_salvaged(event)
+
+    def _advance(self, event: Analysed | Advanced | Joined | Verified) -> None:
+        kind = type(event)
+        if kind not in self._tasks:
+            self._tasks[kind] = self._bars.add_task(_STAGES[kind], total=event.of, speed="")
+            self._bars.update(self._tasks[kind], completed=event.frames)
+            self._bars.reset(self._tasks[kind], completed=event.frames)
+            return
+        task = self._bars.tasks[self._tasks[kind]]
+        speed = f"{task.speed:.1f} fps" if task.speed else ""
+        total = max(event.of, event.frames)
+        self._bars.update(task.id, completed=event.frames, total=total, speed=speed)
+
+    def _say_started(self, event: Started) -> None:
+        plan = event.plan
+        width, height = plan.geometry.target
+        device = ", ".join(plan.placement.devices)
+        resumed = f", {event.resumed} of them done before" if event.resumed else ""
+        expected = f", about {clock(plan.time.total)}" if plan.time else ""
+        self._console.print(
+            f"{plan.geometry.frames:,} frames to {width}x{height} with {plan.recipe.engine} on "
+            f"{device}: {len(plan.segments)} segments{resumed}, {bytes_(plan.memory.ram)} of RAM"
+            + (f", {bytes_(plan.memory.vram)} of VRAM" if plan.memory.on_gpu else "")
+            + expected,
+            soft_wrap=True,
+        )
+
+    def _say_finished(self, event: Finished) -> None:
+        vram = (
+            f"; VRAM predicted {bytes_(event.predicted_vram)}, peak {bytes_(event.peak_vram)}"
+            if event.peak_vram is not None and event.predicted_vram is not None
+            else ""
+        )
+        self._console.print(
+            f"[green]done and verified[/green] {event.target} ({bytes_(event.bytes)}, "
+            f"{event.frames:,} frames) in {clock(event.seconds)}"
+            + (f", {event.fps:.1f} fps" if event.fps else ""),
+            soft_wrap=True,
+        )
+        self._console.print(
+            f"RAM predicted {bytes_(event.predicted_ram)}, peak {bytes_(event.peak_ram)}{vram}; "
+            + ", ".join(f"{k} {clock(v)}" for k, v in event.stages.items()),
+            soft_wrap=True,
+        )
+
+    def _say_salvaged(self, event: Salvaged) -> None:
+        behind = (
+            f"; {event.left_out} done segments behind a gap are left out" if event.left_out else ""
+        )
+        self._console.print(
+            f"[green]recovered[/green] {event.target}: frames 0:{event.frames} of {event.of:,} "
+            f"from {event.segments} segments{behind}",
+            soft_wrap=True,
+        )

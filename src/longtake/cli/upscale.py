@@ -1,0 +1,28 @@
+"""`longtake upscale IN OUT`"""
+
+from __future__ import annotations
+
+import argparse
+
+from longtake.cli.options import add_running, add_task, limits_of, task_of
+from longtake.cli.show import follow
+from longtake.planner.calibration import Calibration
+from longtake.planner.survey import survey
+from longtake.runtime.prepare import draft
+from longtake.runtime.run import Job
+from longtake.settings import Settings
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    add_task(parser)
+    add_running(parser)
+
+
+def run(given: argparse.Namespace, settings: Settings) -> int:
+    machine, known = survey(), Calibration(settings.calibration)
+    plan, crafts = draft(task_of(given), limits_of(given), machine, known)
+    job = Job(
+        plan=plan, crafts=crafts, machine=machine, known=known, keep=given.keep,
+        restart=given.restart,
+    )  # fmt: skip
+    return follow(job, given.json)

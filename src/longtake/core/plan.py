@@ -1,0 +1,218 @@
+"""The waist of the hourglass: everything above makes a Plan, everything below obeys one.
+
+A plan splits in two. The *recipe* decides the pixels; the *placement* decides only where and when
+bytes live. A job may resume under another placement, never under another recipe.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal
+
+from longtake.core.media import Knobs, OutputFormat, VideoInfo
+from longtake.core.plain import from_plain, to_plain
+from longtake.core.task import Task
+
+VERSION = 1  # of the stored plan and of the journal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """The unit of work, resume and commit: output frames [start, stop).
+
+    It is computed from input frames [lead, stop + tail). `cuts` are absolute frames inside
+    (lead, stop + tail) at which a new shot begins; an engine never sees two shots in one stream.
+    """
+
+    index: int
+    lead: int
+    start: int
+    stop: int
+    tail: int = 0  # frames of look-ahead
+    cuts: tuple[int, ...] = ()
+
+    def shots(self) -> tuple[tuple[int, int], ...]:
+        """Half-open runs of input frames, each inside one shot and giving output."""
+        edges = [self.lead, *self.cuts, self.stop + self.tail]
+        runs = zip(edges, edges[1:], strict=False)
+        return tuple((a, b) for a, b in runs if b > self.start and a < self.stop)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Geometry:
+    frames: int
+    source: tuple[int, int]  # (width, height) px
+    target: tuple[int, int]  # (width, height) px
+    scale: Fraction  # what was asked; target is scale x source, rounded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoder:
+    """All that decides the bytes of a compressed frame besides its pixels."""
+
+    codec: Literal["x264", "ffv1", "png"]
+    crf: int
+    preset: str
+    threads: int  # bytes depend on it (x264), so it follows from the size, never from the machine
+    asm: str  # x264's instruction set: AVX-512 is not deterministic (docs/lab.md)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numerics:
+    """Two machines with equal numerics give equal bytes."""
+
+    device: Literal["cpu", "cuda"]
+    capability: tuple[int, int] | None  # of the GPU
+    dtype: Literal["uint8", "float32", "bfloat16", "float16"]
+    libav: str  # version of PyAV, which pins its libraries
+    torch: str | None  # None for engines that do not use it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How the source becomes RGB frames."""
+
+    first: int  # absolute frame of the source that is frame 0 of the job
+    deinterlace: Literal["no", "bwdif"]
+    matrix: int  # H.273 matrix used to read
+    full_range: bool
+    drop: tuple[str, ...]  # "tail", "damaged" and "alpha" change what is read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What decides the pixels and the bytes of the film."""
+
+    source: str  # sha256 of the input bytes; "" while only estimated
+    engine: str
+    weights: str | None  # sha256 of the weights
+    knobs: Knobs
+    seed: int
+    segment_frames: int
+    reading: Reading
+    output: OutputFormat
+    encoder: Encoder
+    numerics: Numerics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where and when bytes live; free to change between runs and under memory pressure."""
+
+    devices: tuple[str, ...]  # one worker each: "cpu", "cuda:0"
+    offload: str
+    step: int  # frames per pass through the engine
+    queue: int  # clips waiting between two stages
+    threads: int  # of the host's maths library
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footprint:
+    """Peak bytes of one open engine on its device, by cause."""
+
+    context: int = 0  # CUDA context and library modules; the maths library on a CPU
+    weights: int = 0
+    block: int = 0  # largest block: what a ring of blocks needs twice
+    state: int = 0  # recurrent state and caches
+    activations: int = 0
+    workspace: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.context + self.weights + self.state + self.activations + self.workspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFootprint:
+    """Peak bytes of one process on the host, by cause, without the engine."""
+
+    process: int  # interpreter, numpy, libav
+    decode: int
+    frames: int  # clips in the queues and in hand
+    encode: int
+
+    @property
+    def total(self) -> int:
+        return self.process + self.decode + self.frames + self.encode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    host: HostFootprint
+    engine: Footprint
+    on_gpu: bool
+
+    @property
+    def ram(self) -> int:
+        """Peak bytes of host memory of one process."""
+        return self.host.total + (0 if self.on_gpu else self.engine.total)
+
+    @property
+    def vram(self) -> int:
+        """Peak bytes on each GPU."""
+        return self.engine.total if self.on_gpu else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """Bytes on the target's file system, estimated."""
+
+    parts: int  # the work folder
+    target: int  # the joined file, beside the parts until it is verified
+
+    @property
+    def total(self) -> int:
+        return self.parts + self.target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Time:
+    """Seconds, from this machine's calibration."""
+
+    decode: float
+    compute: float
+    encode: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    stage: Literal["estimate", "frozen"]  # frozen: frames counted, cuts found, input hashed
+    task: Task
+    info: VideoInfo
+    geometry: Geometry
+    recipe: Recipe
+    placement: Placement
+    segments: tuple[Segment, ...]
+    memory: Memory
+    disk: Disk
+    time: Time | None  # None: not calibrated
+    notes: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> str:
+        """Hash of all that decides the bytes; equal identities may share segments."""
+        text = json.dumps(self.decisive(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def decisive(self) -> dict[str, Any]:
+        """The part of the plan that a resumed job must share, as plain values."""
+        return {
+            "geometry": to_plain(self.geometry),
+            "recipe": to_plain(self.recipe),
+            "segments": [to_plain(s) for s in self.segments],
+        }
+
+    def to_json(self) -> str:
+        return json.dumps({"version": VERSION, **to_plain(self)}, indent=1)
+
+    @staticmethod
+    def from_json(text: str) -> Plan:
+        """Raises ValueError that names what is wrong."""
+        value = json.loads(text)
+        if not isinstance(value, dict) or value.pop("version", None) != VERSION:
+            raise ValueError(f"this is not a plan of version {VERSION}")
+        return from_plain(Plan, value)

@@ -1,0 +1,274 @@
+"""The decoding pass that fills `index.bin`: one record per frame, appended, resumable."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.error import BlockingIOError as Waiting
+from av.error import FFmpegError
+
+from longtake.core.errors import BadInput
+from longtake.core.media import VideoInfo
+from longtake.media import _decode, _structure, guard, images
+from longtake.media._clock import Clock
+from longtake.media._look import Look, look, thumb
+from longtake.media._records import (
+    BATCH,
+    CORRUPT,
+    INTERLACED,
+    KEY,
+    NONE,
+    RECORD,
+    TOP,
+    Appender,
+    Rows,
+    read_rows,
+    seal,
+    sealed,
+)
+
+_SCAN = 4096  # records looked at in one go
+
+
+@dataclass(slots=True)
+class _State:
+    """What a record needs of the frames before it."""
+
+    clock: Clock
+    before: Look | None = None  # of the frame before
+    earlier: Look | None = None  # of the frame before that
+
+
+@dataclass(slots=True)
+class Analysis:
+    """One pass over one film. `run` to its end, then `outcome`."""
+
+    info: VideoInfo
+    path: Path  # of index.bin
+    tally: _decode.Tally = field(default_factory=_decode.Tally)
+    duration: Fraction = Fraction(0)  # s, of the film's own stream by the header; 0: not stated
+    shift: Fraction = Fraction(0)
+    frames: int = 0
+    _parity: _Parity | None = None
+
+    def run(self) -> Iterator[int]:
+        """Yields the number of frames in the index, now and then."""
+        found = _valid(self.path)
+        for again in self._resume_points(found):
+            try:
+                yield from self._pass(again)
+                return
+            except _Missed:
+                continue
+        yield from self._pass(0)
+
+    def outcome(self) -> dict[str, Any]:
+        """The facts about the whole film (fields of `index.Facts`)."""
+        errors, early, first, repaired, rising = 0, 0, -1, 0, True
+        last = NONE
+        for start in range(0, self.frames, _SCAN):
+            rows = read_rows(self.path, start, min(start + _SCAN, self.frames))
+            lost = rows["lost"].astype(np.int64)
+            if start == 0:
+                early, lost[0] = int(lost[0]), 0
+            if first < 0 and lost.any():
+                first = start + int(np.flatnonzero(lost)[0])
+            errors += int(lost.sum())
+            raw = rows["raw"].astype(np.int64)
+            steps = np.diff(np.concatenate([[last], raw])) if start else np.diff(raw)
+            rising = rising and bool((raw != NONE).all() and (steps > 0).all())
+            last = int(raw[-1])
+            moved = rows["pts"] - rows["raw"]
+            repaired += int(np.count_nonzero((rows["raw"] == NONE) | (moved != 0)))
+        broken, missing = self._broken()
+        if self.tally.lost and not broken:
+            first = self.frames if first < 0 else first
+            errors += self.tally.lost
+        return {
+            "frames": self.frames,
+            "expected": self.info.frames,
+            "errors": errors,
+            "early": early,
+            "first_error": first,
+            "missing": missing,
+            "broken": broken,
+            "repaired": repaired,
+            "sorted": rising,
+            "shift": str(self.shift),
+        }
+
+    def _broken(self) -> tuple[bool, int]:
+        """(the film broke off, bytes missing at the end of the file)."""
+        if self.info.container == "images":
+            return False, 0
+        missing = _structure.overhang(self.info.path)
+        if self.tally.broken_end:
+            return True, missing
+        if missing:
+            return not self.info.frames or self.frames < self.info.frames, missing
+        if self.duration and not self.info.container.startswith("mov") and self.frames:
+            ends = read_rows(self.path, self.frames - 1, self.frames)[0]
+            begins = read_rows(self.path, 0, 1)[0]
+            there = (int(ends["pts"]) - int(begins["pts"])) * self.info.time_base
+            return there < self.duration * Fraction(98, 100) - 1, 0
+        return False, 0
+
+    def _resume_points(self, found: int) -> list[int]:
+        """Frames from which a pass may go on, best first; empty: only from the start."""
+        if self.info.container == "images":
+            return [found - 2] if found > 3 else []
+        for stop in range(found - 2, 1, -_SCAN):
+            start = max(1, stop - _SCAN)
+            rows = read_rows(self.path, start, stop)
+            keys = np.flatnonzero((rows["flags"] & KEY > 0) & (rows["raw"] != NONE))
+            if len(keys):
+                return [start + int(k) for k in keys[::-1][:2]]
+        return []
+
+    def _pass(self, again: int) -> Iterator[int]:
+        """Index from frame `again`, of which and of the next one the records are already there."""
+        known = read_rows(self.path, again, again + 2) if again else np.zeros(0, RECORD)
+        first = again + len(known)  # the first frame to be written
+        state = self._state(known)
+        number = again
+        with closing(self._frames(known)) as frames, Appender(self.path, first) as out:
+            for frame in frames:
+                seen = look(frame)
+                if number < first:
+                    _meet(known[number - again], frame, seen)
+                    state.earlier, state.before = state.before, seen
+                else:
+                    self._record(out.next(), frame, seen, state)
+                number += 1
+                if number > guard.MAX_FRAMES:
+                    raise BadInput(f"{self.info.path}: more than {guard.MAX_FRAMES} frames.")
+                if number % BATCH == 0:
+                    yield number
+            if number < first:
+                raise _Missed
+        self.frames = number
+        yield number
+
+    def _state(self, known: Rows) -> _State:
+        tick = self.info.time_base
+        clock = Clock(1 / ((self.info.rate or Fraction(25)) * tick), max(1, int(1 / tick)))
+        if len(known):
+            raw = int(known[1]["raw"])
+            clock.resume(int(known[1]["pts"]), None if raw == NONE else raw)
+        return _State(clock=clock)
+
+    def _frames(self, known: Rows) -> Generator[av.VideoFrame]:
+        """The film's frames from the first of `known` on. Raises _Missed where that fails."""
+        info = self.info
+        if info.container == "images":
+            yield from images.frames(info, int(known[0]["raw"]) if len(known) else 0, info.frames)
+            return
+        container, stream = _decode.open_stream(info.path, info.stream)
+        with container:
+            self.duration = (stream.duration or 0) * info.time_base
+            self.shift = _decode.clock_origin(container)
+            if len(known):
+                try:
+                    container.seek(int(known[0]["raw"]), stream=stream)
+                except FFmpegError:
+                    raise _Missed from None
+            waiting = len(known) > 0
+            size: tuple[int, int] | None = None
+            given = 0
+            for frame in _decode.frames(container, stream, self.tally, info.path):
+                if waiting:
+                    raw = _decode.raw_time(frame)
+                    if raw is None or raw > known[0]["raw"]:
+                        raise _Missed
+                    if raw < known[0]["raw"]:
+                        continue
+                    waiting = False
+                    self.tally.lost = 0
+                if size is None:
+                    size = info.width, info.height
+                if (frame.width, frame.height) != size:
+                    raise BadInput(
+                        f"{info.path}: frame {given} is {frame.width}x{frame.height} px, those "
+                        f"before it are {size[0]}x{size[1]}: a change of size inside a film is "
+                        "not supported."
+                    )
+                given += 1
+                yield frame
+
+    def _record(self, row: Rows, frame: av.VideoFrame, seen: Look, state: _State) -> None:
+        raw = _decode.raw_time(frame)
+        row["raw"] = NONE if raw is None else raw
+        row["pts"] = state.clock.show(raw)
+        row["duration"] = min(max(0, frame.duration or 0), (1 << 31) - 1)
+        row["fingerprint"] = seen.fingerprint
+        row["mean"] = seen.mean
+        row["thumb"] = thumb(seen.grid)
+        row["diff"] = row["skip"] = row["hist"] = 0
+        if state.before is not None:
+            row["diff"] = np.abs(seen.grid - state.before.grid).mean()
+            row["hist"] = np.abs(seen.histogram - state.before.histogram).sum() / 2
+        if state.earlier is not None:
+            row["skip"] = np.abs(seen.grid - state.earlier.grid).mean()
+        flags = KEY * frame.key_frame | CORRUPT * frame.is_corrupt
+        if frame.interlaced_frame:
+            self._parity = self._parity or _Parity(frame)
+            flags |= INTERLACED | TOP * self._parity.top_first(frame)
+        row["flags"] = flags
+        row["lost"] = min(self.tally.lost, 0xFFFF)
+        seal(row)
+        state.earlier, state.before = state.before, seen
+
+
+class _Missed(Exception):
+    """The picture met after a seek is not the one in the index."""
+
+
+def _meet(row: Rows, frame: av.VideoFrame, seen: Look) -> None:
+    raw = _decode.raw_time(frame)
+    if raw != int(row["raw"]) or seen.fingerprint != int(row["fingerprint"]):
+        raise _Missed
+
+
+def _valid(path: Path) -> int:
+    """Whole, undamaged records at the beginning of the file; 0 where there is no file."""
+    if not path.exists():
+        return 0
+    count = path.stat().st_size // RECORD.itemsize
+    for start in range(0, count, _SCAN):
+        for k, row in enumerate(read_rows(path, start, min(start + _SCAN, count))):
+            if not sealed(row):
+                return start + k
+    return count
+
+
+class _Parity:
+    """Whether an interlaced frame shows its top field first, which PyAV does not tell.
+
+    libavfilter's `select` reads the flag of each frame; what passes has its top field first.
+    """
+
+    def __init__(self, like: av.VideoFrame) -> None:
+        self._graph = av.filter.Graph()
+        source = self._graph.add_buffer(
+            width=like.width, height=like.height, format=like.format, time_base=Fraction(1, 1000)
+        )
+        chosen = self._graph.add("select", r"eq(interlace_type\,TOPFIRST)")
+        sink = self._graph.add("buffersink")
+        source.link_to(chosen)
+        chosen.link_to(sink)
+        self._graph.configure()
+
+    def top_first(self, frame: av.VideoFrame) -> bool:
+        self._graph.push(frame)
+        try:
+            self._graph.pull()
+        except (Waiting, FFmpegError):
+            return False
+        return True

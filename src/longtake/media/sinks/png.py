@@ -1,0 +1,169 @@
+"""`out/` or `out.png`: a folder of PNG files, 8 or 16 bits a component, one a frame.
+
+Files are named by frame number, `00000000.png`, or as the frames of the source where that is a
+folder of pictures. A part is a folder too; joining links its files into the target.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+from av.codec.context import Flags as CodecFlags
+from av.codec.context import ThreadType
+from av.video.codeccontext import VideoCodecContext
+
+from longtake.core.faults import strike
+from longtake.core.media import Clip, OutputFormat, VideoInfo
+from longtake.core.plan import Encoder, Plan
+from longtake.core.ports import Film, Losses, Writer
+from longtake.media import color
+from longtake.media.sinks._files import PartDamaged, guarded, settle
+
+BITS = (8, 16)
+_WORDS = {"audio": "sound", "subtitle": "subtitles", "attachment": "attachments", "data": "data"}
+
+
+@dataclass(slots=True, kw_only=True)
+class PngWriter:
+    """Encodes clips into numbered files; several pictures may be in work at once."""
+
+    folder: Path
+    context: VideoCodecContext
+    pictures: color.Writer
+    output: OutputFormat
+    number: int  # of the next frame
+    waiting: deque[Path] = field(default_factory=deque)
+    written: int = 0
+
+    def write(self, clip: Clip, pts: Sequence[int]) -> None:
+        """Append `clip`; pictures in a folder have no times, so `pts` only orders them."""
+        strike("write")
+        for pixels, at in zip(clip.pixels, pts, strict=True):
+            frame = self.pictures.frame(pixels)
+            frame.pts = at
+            frame.time_base = self.output.time_base
+            self.waiting.append(self.folder / named(self.number))
+            self.number += 1
+            self.put(self.context.encode(frame))
+
+    def put(self, packets: Sequence[av.Packet]) -> None:  # type: ignore[type-arg]
+        for packet in packets:
+            path = self.waiting.popleft()
+            path.write_bytes(bytes(packet))
+            settle(path)
+            self.written += 1
+
+
+def named(number: int) -> str:
+    """The file name of a frame of a film."""
+    return f"{number:08d}.png"
+
+
+@contextmanager
+def _open(path: Path, output: OutputFormat, encoder: Encoder, first: int) -> Iterator[PngWriter]:
+    with guarded(path):
+        path.mkdir(exist_ok=True)
+        for old in path.iterdir():  # of a part that was interrupted
+            old.unlink()
+        writer = PngWriter(
+            folder=path,
+            context=_context(output, encoder),
+            pictures=color.Writer(output, "png"),
+            output=output,
+            number=first,
+        )
+        yield writer
+        writer.put(writer.context.encode(None))
+        if not writer.written:
+            raise ValueError(f"{path}: a part needs at least one frame")
+        settle(path)
+
+
+def _context(output: OutputFormat, encoder: Encoder) -> VideoCodecContext:
+    context = av.CodecContext.create("png", "w")
+    assert isinstance(context, VideoCodecContext)
+    context.width, context.height = output.width, output.height
+    context.pix_fmt = color.pixel_format("png", output.chroma, output.bits)
+    context.time_base = output.time_base
+    context.framerate = output.rate
+    context.sample_aspect_ratio = output.sar
+    context.thread_count = encoder.threads
+    context.thread_type = ThreadType.FRAME
+    context.flags |= CodecFlags.bitexact
+    context.options = {"pred": "mixed"}
+    return context
+
+
+@dataclass(frozen=True, slots=True)
+class Png:
+    part: str = ""
+    codecs: tuple[str, ...] = ("png",)
+
+    def chroma(self, info: VideoInfo, encoder: str) -> str:
+        del info, encoder
+        return "rgb"
+
+    def losses(self, info: VideoInfo, drop: Sequence[str]) -> Losses:
+        """Nothing is refused: who asks for pictures knows that they are silent, and is told."""
+        noted = [
+            f"A folder of pictures holds no {word}: {count} track{'s'[: count > 1]} left out."
+            for kind, word in _WORDS.items()
+            if (count := len([t for t in info.tracks if t.kind == kind])) and word not in drop
+        ]
+        if info.variable:
+            noted.append("A folder of pictures holds no times: those of the frames are lost.")
+        if info.rotation:
+            noted.append(
+                f"A folder of pictures holds no rotation: turn them by {info.rotation} degrees."
+            )
+        return Losses(noted=tuple(noted))
+
+    def open(
+        self, path: Path, output: OutputFormat, encoder: Encoder, first: int
+    ) -> AbstractContextManager[Writer]:
+        return _open(path, output, encoder, first)
+
+    def join(self, parts: Sequence[Path], target: Path, film: Film, plan: Plan) -> Iterator[int]:
+        """Link every file into `target`; an interrupted join can be run again."""
+        with guarded(target):
+            target.mkdir(exist_ok=True)
+            for part, segment in zip(parts, plan.segments, strict=False):
+                strike("join")
+                names = final_names(film, segment.start, segment.stop)
+                held = {p.name for p in part.iterdir()}
+                if len(held) > len(names):
+                    raise PartDamaged(f"{part} holds {len(held)} pictures instead of {len(names)}.")
+                for number, name in enumerate(names, segment.start):
+                    _place(part / named(number), target / name)
+                yield segment.stop
+            settle(target)
+
+
+def final_names(film: Film, start: int, stop: int) -> list[str]:
+    """File names of frames [start, stop) in the target."""
+    names = film.names(start, stop)
+    if names is None:
+        return [named(i) for i in range(start, stop)]
+    return [Path(name).with_suffix(".png").name for name in names]
+
+
+def _place(made: Path, target: Path) -> None:
+    """Put one file into the target, by link or, where the file system has none, by moving."""
+    if not made.exists():
+        if target.exists():  # moved by a join before this one
+            return
+        raise PartDamaged(f"{made} is missing.")
+    target.unlink(missing_ok=True)
+    try:
+        os.link(made, target)
+    except OSError:
+        made.replace(target)
+
+
+plugin = Png()

@@ -1,0 +1,234 @@
+"""Reading an analysed film: any run of frames, as RGB clips, from the nearest keyframe.
+
+Every frame that is given out has been compared with the index: by timestamp and by fingerprint.
+Where they differ (open GOPs, intra refresh, seek tables that lie) the reader starts one keyframe
+earlier, and at last from the beginning of the film; what cannot be met again is an error, never
+another picture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.error import FFmpegError
+
+from longtake.core.errors import BadInput
+from longtake.core.media import Clip, OutputFormat, Pixels, VideoInfo
+from longtake.core.plan import Reading
+from longtake.media import _decode, color, images
+from longtake.media._deinterlace import MARGIN, Deinterlacer
+from longtake.media._look import fingerprint
+from longtake.media._records import Rows
+from longtake.media.index import FilmIndex
+
+_TRIES = 3  # keyframes from which reading is tried before it begins at the start
+_ROWS = 512  # records fetched in one go
+
+
+class FileFilm:
+    """Frames [reading.first, reading.first + frames) of a source: fills `core.ports.Film`.
+
+    Frame numbers are those of the job (0 is `reading.first`); timestamps are in
+    `output.time_base`. `info` is what `index.exact_info` gave. The film's own start is kept, also
+    when its first frames are left out, except for MPEG streams, whose clock begins anywhere: there
+    the earliest track is put at 0.
+    """
+
+    def __init__(
+        self,
+        info: VideoInfo,
+        index: FilmIndex,
+        reading: Reading,
+        output: OutputFormat,
+        frames: int | None = None,
+    ) -> None:
+        self.info = info
+        self.index = index
+        self.first = reading.first
+        self.frames = len(index) - reading.first if frames is None else frames
+        if not 0 <= self.first < self.first + self.frames <= len(index):
+            raise BadInput(
+                f"{info.path}: frames {self.first}:{self.first + self.frames} are asked for, but "
+                f"it has {len(index)}."
+            )
+        self._reading = reading
+        self._output = output
+        self._tick = info.time_base
+        self._begin = index.pts(self.first, self.first + 1)[0]
+        self._zero = index.pts(0, 1)[0]
+        self._start = self._zero * self._tick - index.shift  # s: first frame, on the output's clock
+
+    @property
+    def source_shift(self) -> Fraction:
+        """Seconds to subtract from a time of the source to get a time of the output."""
+        return self.index.shift + (self._begin - self._zero) * self._tick
+
+    @property
+    def kept(self) -> tuple[Fraction, Fraction]:
+        """(start, end) of the frames of this job on the source's clock, in s."""
+        stop = self.first + self.frames
+        end = self.index.end(stop, self._tick, self.info.rate)
+        return self._begin * self._tick, end * self._tick
+
+    def pts(self, start: int, stop: int) -> list[int]:
+        """When output frames [start, stop) are shown, in ticks of the output; strictly rising."""
+        base, rate = self._output.time_base, self._output.rate
+        if not self._output.variable:
+            return [round((self._start + i / rate) / base) for i in range(start, stop)]
+        source = self.index.pts(self.first + start, self.first + stop)
+        scale = self._tick / base
+        offset = self._start / base
+        return [round((p - self._begin) * scale + offset) for p in source]
+
+    def end(self) -> int:
+        """When the last frame ends, in ticks of the output's time base."""
+        if not self._output.variable:
+            return round((self._start + self.frames / self._output.rate) / self._output.time_base)
+        stop = self.first + self.frames
+        ends = self.index.end(stop, self._tick, self.info.rate)
+        return round((self._start + (ends - self._begin) * self._tick) / self._output.time_base)
+
+    def read(self, start: int, stop: int, size: int) -> Iterator[Clip]:
+        """Frames [start, stop) in clips of at most `size`, all of that size but the last.
+
+        Raises BadInput where the source no longer gives the frames that were indexed.
+        """
+        if not 0 <= start <= stop <= self.frames:
+            raise ValueError(f"frames {start}:{stop} of {self.frames}")
+        if size < 1:
+            raise ValueError(f"clips of {size} frames")
+        reader = color.Reader(
+            self._reading.matrix, self._reading.full_range, color.host_bits(self.info.bits)
+        )
+        held = self._room(min(size, stop - start))
+        at, filled = start, 0
+        with closing(self._shown(self.first + start, self.first + stop)) as pictures:
+            for picture in pictures:
+                held[filled] = reader.rgb(picture)
+                filled += 1
+                if filled == len(held):
+                    yield Clip(pixels=held, start=at)
+                    at, filled = at + filled, 0
+                    held = self._room(min(size, stop - at))
+
+    def _room(self, frames: int) -> Pixels:
+        shape = frames, self.info.height, self.info.width, 3
+        if color.host_bits(self.info.bits) == 8:
+            return np.empty(shape, np.uint8)
+        return np.empty(shape, np.uint16)
+
+    def _shown(self, start: int, stop: int) -> Generator[av.VideoFrame]:
+        """Frames [start, stop) of the source as they are to be read: deinterlaced if asked."""
+        if self._reading.deinterlace == "no" or start >= stop:
+            yield from self._pictures(start, stop)
+            return
+        lead = max(0, start - MARGIN)
+        tail = min(len(self.index), stop + MARGIN)
+        weaver = Deinterlacer(self.info)
+        with closing(self._pictures(lead, tail)) as pictures:
+            for number, picture in enumerate(weaver.run(pictures), lead):
+                if number >= stop:
+                    return
+                if number >= start:
+                    yield picture
+
+    def _pictures(self, start: int, stop: int) -> Generator[av.VideoFrame]:
+        """Frames [start, stop) of the source as decoded, each one compared with the index."""
+        if self.info.container == "images":
+            yield from self._verified(images.frames(self.info, start, stop), start, stop)
+            return
+        at = start
+        for key in self._entries(start):
+            try:
+                with closing(self._from(key, at, stop)) as found:
+                    for picture in found:
+                        at += 1
+                        yield picture
+                return
+            except _Missed:
+                continue
+        raise BadInput(
+            f"{self.info.path}: frame {at} cannot be read again as it was analysed. The file has "
+            "changed, or it lies on a disk that fails."
+        )
+
+    def _entries(self, frame: int) -> Iterator[int]:
+        """Frames to begin decoding at, best first; 0 is the start of the file."""
+        if self.index.facts.sorted:
+            at = frame
+            for _ in range(_TRIES):
+                key = self.index.key_before(at)
+                if not key:
+                    break
+                yield key
+                at = key - 1
+        yield 0
+
+    def _from(self, key: int, start: int, stop: int) -> Generator[av.VideoFrame]:
+        """Frames [start, stop), decoded from keyframe `key`. Raises _Missed."""
+        container, stream = _decode.open_stream(self.info.path, self.info.stream)
+        with container:
+            if key:
+                goal = int(self.index.rows(key, key + 1)[0]["raw"])
+                try:
+                    container.seek(goal, stream=stream)
+                except FFmpegError:
+                    raise _Missed from None
+            tally = _decode.Tally()
+            found = _decode.frames(container, stream, tally, self.info.path)
+            with closing(found):
+                if key:
+                    yield from self._verified(self._after(found, start), start, stop)
+                else:
+                    yield from self._verified(_skip(found, start), start, stop)
+
+    def _after(self, found: Iterator[av.VideoFrame], start: int) -> Iterator[av.VideoFrame]:
+        """Drop what is shown before frame `start`."""
+        first = int(self.index.rows(start, start + 1)[0]["raw"])
+        for picture in found:
+            raw = _decode.raw_time(picture)
+            if raw is not None and raw >= first:
+                yield picture
+                break
+        yield from found
+
+    def _verified(
+        self, found: Iterator[av.VideoFrame], start: int, stop: int
+    ) -> Iterator[av.VideoFrame]:
+        """The frames, if they are [start, stop) of the index. Raises _Missed at the first not."""
+        named = self.index.facts.sorted and self.info.container != "images"
+        rows: Rows | None = None
+        base = start
+        for number in range(start, stop):
+            if rows is None or number - base >= len(rows):
+                base, rows = number, self.index.rows(number, min(number + _ROWS, stop))
+            row = rows[number - base]
+            picture = next(found, None)
+            if picture is None or fingerprint(picture) != int(row["fingerprint"]):
+                raise _Missed
+            if named and _decode.raw_time(picture) != int(row["raw"]):
+                raise _Missed
+            yield picture
+
+
+class _Missed(Exception):
+    """The decoder does not give the frame that the index promises."""
+
+
+def _skip(found: Iterator[av.VideoFrame], count: int) -> Iterator[av.VideoFrame]:
+    for number, picture in enumerate(found):
+        if number >= count:
+            yield picture
+
+
+def digest(info: VideoInfo) -> str:
+    """SHA-256 of the source's bytes; of names and bytes for a folder of images."""
+    if info.container == "images":
+        return images.digest(info)
+    with info.path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,437 @@
+"""From a wish and a machine to a Plan, by arithmetic alone: no GPU and no torch is touched here.
+
+A plan has two stages. `estimate` needs the header of the source only. `freeze` adds what only the
+analysed film can tell: exact frames and timestamps, the shots, the hash of the input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from longtake.core.errors import DoesNotFit, Usage
+from longtake.core.knobs import Range, settle
+from longtake.core.machine import Machine
+from longtake.core.media import Chroma, Knobs, OutputFormat, VideoInfo
+from longtake.core.plan import (
+    Disk,
+    Encoder,
+    Geometry,
+    Memory,
+    Numerics,
+    Placement,
+    Plan,
+    Reading,
+    Recipe,
+    Segment,
+)
+from longtake.core.ports import Engine, Grid, Offload, Sink
+from longtake.core.task import Limits, Upscale
+from longtake.planner import calibration, footprint, ladder, segments
+
+SEGMENT_FRAMES = Range(help="frames of a segment, the unit of resume", least=8, most=100_000)
+SCALE_BOUNDS = (Fraction(1), Fraction(8))
+LARGEST = 16384  # px of a side; what x264 and the PNG readers of the world take
+HEADROOM = 0.05  # of free memory that a plan leaves alone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crafts:
+    """The sockets a plan is made against, looked up by whoever may see them."""
+
+    engine: Engine
+    offload: Offload
+    sink: Sink
+    sha256: Callable[[Path], str]  # of a file of weights
+
+
+def estimate(
+    task: Upscale,
+    info: VideoInfo,
+    reading: tuple[int, bool],
+    crafts: Crafts,
+    machine: Machine,
+    limits: Limits,
+    known: calibration.Calibration,
+) -> Plan:
+    """The plan as the header of the source allows it. `reading` is (H.273 matrix, full range).
+
+    Raises Usage for what cannot be asked, DoesNotFit with the binding limit and what would fit.
+    """
+    plan = _draft(task, info, reading, crafts, machine, limits)
+    fitted = _fit(plan, crafts, machine, limits)
+    if fitted is None:
+        raise DoesNotFit(_misfit(plan, crafts, machine, limits))
+    return replace(fitted, time=_time(fitted, machine, known))
+
+
+def freeze(
+    plan: Plan,
+    cuts: Sequence[int],
+    engine: Engine,
+    machine: Machine,
+    known: calibration.Calibration,
+) -> Plan:
+    """The plan of a film that has been analysed: its `info` is exact, its recipe names the source.
+
+    `cuts` are the frames of the job at which a shot begins.
+    """
+    first, stop = kept(plan.task, plan.info)
+    geometry = replace(plan.geometry, frames=stop - first)
+    grid = engine.grid(plan.recipe.knobs)
+    frozen = replace(
+        plan,
+        stage="frozen",
+        geometry=geometry,
+        segments=_cut(geometry.frames, plan.recipe.segment_frames, grid, cuts),
+        disk=_disk(geometry, plan.recipe, plan.info),
+        notes=tuple(dict.fromkeys([*plan.notes, *plan.info.notes])),
+    )
+    return replace(frozen, time=_time(frozen, machine, known))
+
+
+def rungs(plan: Plan, engine: Engine) -> list[Placement]:
+    """Every placement this plan may fall back on, the fastest first."""
+    made = plan.geometry.target
+    per_frame = made[0] * made[1] * 3 * (1 if plan.recipe.output.bits <= 8 else 2)
+    return ladder.rungs(engine.grid(plan.recipe.knobs), plan.geometry, plan.placement, per_frame)
+
+
+def geometry_of(task: Upscale, info: VideoInfo, chroma: Chroma) -> Geometry:
+    """Target size: scale x source, rounded half to even; to even numbers where chroma halves."""
+    if task.scale is not None and task.height is not None:
+        raise Usage("--scale and --height exclude each other: give one of them.")
+    if task.height is not None:
+        scale = Fraction(task.height, info.height)
+    else:
+        scale = task.scale or Fraction(4)
+    least, most = SCALE_BOUNDS
+    if not least <= scale <= most:
+        raise Usage(
+            f"{info.height} px to {round(info.height * scale)} px is a scale of {float(scale):.3g}; "
+            f"it must lie between {least} and {most}."
+        )
+    width = _sized(info.width * scale, chroma in ("420", "422"))
+    height = _sized(info.height * scale, chroma == "420")
+    if task.height is not None and height != task.height:
+        raise Usage(f"--height {task.height}: 4:2:0 video needs an even number of lines.")
+    if max(width, height) > LARGEST:
+        raise Usage(f"{width}x{height} px: no side may be larger than {LARGEST} px.")
+    first, stop = kept(task, info)
+    return Geometry(
+        frames=stop - first, source=(info.width, info.height), target=(width, height), scale=scale
+    )
+
+
+def _sized(length: Fraction, even: bool) -> int:
+    return max(2, 2 * round(length / 2)) if even else max(1, round(length))
+
+
+def kept(task: Upscale, info: VideoInfo) -> tuple[int, int]:
+    """The source frames [first, stop) that the task keeps. Raises Usage where there are none."""
+    first, stop = task.frames
+    stop = info.frames if stop is None else min(stop, info.frames)
+    if info.frames and not 0 <= first < stop:
+        last = "" if task.frames[1] is None else task.frames[1]
+        raise Usage(
+            f"--frames {first}:{last}: there is nothing in it; the source has frames "
+            f"0:{info.frames}."
+        )
+    return first, stop
+
+
+def _draft(
+    task: Upscale,
+    info: VideoInfo,
+    reading: tuple[int, bool],
+    crafts: Crafts,
+    machine: Machine,
+    limits: Limits,
+) -> Plan:
+    """A plan with the first rung of the ladder, fitting or not."""
+    codec = _codec(task, crafts.sink)
+    chroma = crafts.sink.chroma(info, codec)
+    geometry = geometry_of(task, info, chroma)  # type: ignore[arg-type]
+    devices, notes = _devices(limits.devices, machine, crafts.engine)
+    own = dict(task.set)
+    length = own.pop("segment_frames", None)
+    knobs = settle(crafts.engine.knobs, own)
+    grid = crafts.engine.grid(knobs)
+    weights = crafts.engine.weights(knobs)
+    output, more = _output(task, info, reading, codec, chroma, geometry)
+    recipe = Recipe(
+        source="",
+        engine=task.engine,
+        weights=crafts.sha256(weights) if weights else None,
+        knobs=knobs,
+        seed=task.seed,
+        segment_frames=_length(length, grid),
+        reading=Reading(
+            first=task.frames[0],
+            deinterlace=task.deinterlace,  # type: ignore[arg-type]
+            matrix=reading[0],
+            full_range=reading[1],
+            drop=tuple(sorted({*task.drop} & {"tail", "damaged", "alpha"})),
+        ),
+        output=output,
+        encoder=_encoder(task, codec, geometry, devices, machine),
+        numerics=_numerics(devices, machine, crafts.engine, knobs),
+    )
+    placement = Placement(
+        devices=devices, offload="resident", step=grid.steps[0], queue=ladder.QUEUES[0],
+        threads=max(1, machine.cores // len(devices) if devices[0] == "cpu" else 1),
+    )  # fmt: skip
+    draft = Plan(
+        stage="estimate",
+        task=task,
+        info=info,
+        geometry=geometry,
+        recipe=recipe,
+        placement=placement,
+        segments=_cut(geometry.frames, recipe.segment_frames, grid, ()),
+        memory=_memory(info, geometry, recipe, placement, crafts.engine),
+        disk=_disk(geometry, recipe, info),
+        time=None,
+        notes=tuple(dict.fromkeys([*info.notes, *notes, *more])),
+    )
+    top = rungs(draft, crafts.engine)[0]
+    return _placed(draft, top, crafts.engine)
+
+
+def _placed(plan: Plan, placement: Placement, engine: Engine) -> Plan:
+    memory = _memory(plan.info, plan.geometry, plan.recipe, placement, engine)
+    return replace(plan, placement=placement, memory=memory)
+
+
+def replaced(plan: Plan, placement: Placement, engine: Engine) -> Plan:
+    """The same recipe under another placement, with its footprint."""
+    return _placed(plan, placement, engine)
+
+
+def _codec(task: Upscale, sink: Sink) -> str:
+    if task.codec == "auto":
+        return sink.codecs[0]
+    if task.codec not in sink.codecs:
+        raise Usage(
+            f"--codec {task.codec} does not go into {task.target.name}; "
+            f"there: {', '.join(sink.codecs)}."
+        )
+    return task.codec
+
+
+def _length(given: Any, grid: Grid) -> int:
+    if given is None:
+        return grid.segment_frames
+    try:
+        length = int(given)
+    except ValueError:
+        length = -1
+    if not (SEGMENT_FRAMES.least or 0) <= length <= (SEGMENT_FRAMES.most or 0):
+        raise Usage(f"segment_frames={given}: outside {SEGMENT_FRAMES}.")
+    if grid.lead * 20 > length:
+        raise Usage(
+            f"segment_frames={length}: this engine warms up for {grid.lead} frames, which is over "
+            f"5 % of a segment; take at least {grid.lead * 20}."
+        )
+    return length
+
+
+def _output(
+    task: Upscale,
+    info: VideoInfo,
+    reading: tuple[int, bool],
+    codec: str,
+    chroma: str,
+    geometry: Geometry,
+) -> tuple[OutputFormat, list[str]]:
+    notes = []
+    allowed = {"x264": (8, 10), "ffv1": (8, 10, 12, 16), "png": (8, 16)}[codec]
+    wanted = task.bits or min((b for b in allowed if b >= info.bits), default=allowed[-1])
+    if wanted not in allowed:
+        raise Usage(f"--bits {wanted}: {codec} is written with {' or '.join(map(str, allowed))}.")
+    if wanted < info.bits:
+        notes.append(f"The source has {info.bits} bits per component; {wanted} are written.")
+    output = OutputFormat(
+        width=geometry.target[0],
+        height=geometry.target[1],
+        rate=info.rate,
+        time_base=info.time_base,
+        variable=info.variable,
+        bits=wanted,
+        chroma=chroma,  # type: ignore[arg-type]
+        color=info.color,
+        matrix=reading[0],
+        full_range=reading[1],
+        sar=info.sar,
+        rotation=info.rotation,
+    )
+    return output, notes
+
+
+def _encoder(
+    task: Upscale, codec: str, geometry: Geometry, devices: tuple[str, ...], machine: Machine
+) -> Encoder:
+    if not 0 <= task.crf <= 51:
+        raise Usage(f"--crf {task.crf}: outside 0 .. 51.")
+    preset = task.preset
+    if preset == "auto":
+        preset = "veryfast" if devices[0] == "cpu" else "faster"
+    pixels = geometry.target[0] * geometry.target[1]
+    threads = 4 if pixels <= 1 << 20 else 6 if pixels <= 1 << 21 else 12
+    return Encoder(
+        codec=codec,  # type: ignore[arg-type]
+        crf=task.crf if codec == "x264" else 0,
+        preset=preset if codec == "x264" else "",
+        threads=threads,
+        asm="avx2" if "avx2" in machine.flags else "sse2",
+    )
+
+
+def _devices(
+    asked: str, machine: Machine, engine: Engine
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Workers, one each, and what the user should know about the choice."""
+    name, _, which = asked.partition(":")
+    usable = _usable(machine, engine)
+    if asked in ("auto", "all"):
+        found = tuple(f"cuda:{g.index}" for g in machine.gpus) if usable is None else ()
+        notes = (usable,) if usable and machine.gpus and "cuda" in engine.devices else ()
+        return (found[: None if asked == "all" else 1] or ("cpu",)), notes
+    numbers = which.split(",") if which else ["0"]
+    if name not in ("cpu", "cuda") or not all(n.isdigit() for n in numbers):
+        raise Usage(f"--devices {asked}: give auto, cpu, cuda:0,1 or all.")
+    if len(set(numbers)) != len(numbers):
+        raise Usage(f"--devices {asked}: a device is named twice.")
+    if name == "cpu":
+        return tuple(f"cpu:{n}" for n in numbers) if which else ("cpu",), ()
+    if usable is not None:
+        raise Usage(f"--devices {asked}: {usable}")
+    missing = [n for n in numbers if int(n) not in {g.index for g in machine.gpus}]
+    if missing:
+        raise Usage(f"--devices {asked}: there is no GPU {', '.join(missing)}.")
+    return tuple(f"cuda:{n}" for n in numbers), ()
+
+
+def _usable(machine: Machine, engine: Engine) -> str | None:
+    """None where a GPU can be used, else the reason why not."""
+    if "cuda" not in engine.devices:
+        return "this engine runs on the CPU only."
+    if not machine.gpus:
+        return "no NVIDIA GPU was found (`longtake doctor` says more)."
+    if machine.torch is None or machine.torch.endswith("+cpu"):
+        return f"the installed torch ({machine.torch}) has no CUDA: the GPU is left idle."
+    return None
+
+
+def numerics_here(plan: Plan, machine: Machine, engine: Engine) -> Numerics:
+    """The numerics that the plan's devices would have on this machine."""
+    return _numerics(plan.placement.devices, machine, engine, plan.recipe.knobs)
+
+
+def _numerics(devices: tuple[str, ...], machine: Machine, engine: Engine, knobs: Knobs) -> Numerics:
+    gpu = next((g for g in machine.gpus if f"cuda:{g.index}" == devices[0]), None)
+    dtype = engine.dtype(machine, devices[0], knobs)
+    return Numerics(
+        device="cuda" if gpu else "cpu",
+        capability=gpu.capability if gpu else None,
+        dtype=dtype,  # type: ignore[arg-type]
+        libav=version("av"),
+        torch=None if dtype == "uint8" else machine.torch,
+    )
+
+
+def _memory(
+    info: VideoInfo, geometry: Geometry, recipe: Recipe, placement: Placement, engine: Engine
+) -> Memory:
+    return Memory(
+        host=footprint.host(info, geometry, recipe.output, recipe.encoder, placement),
+        engine=engine.footprint(geometry, recipe, placement),
+        on_gpu=placement.devices[0].startswith("cuda"),
+    )
+
+
+def _disk(geometry: Geometry, recipe: Recipe, info: VideoInfo) -> Disk:
+    film = footprint.output_bytes(geometry, recipe.output, recipe.encoder)
+    pictures = recipe.encoder.codec == "png"  # moved into place, not copied
+    return Disk(parts=film, target=0 if pictures else film + info.size)
+
+
+def _time(plan: Plan, machine: Machine, known: calibration.Calibration) -> Any:
+    return known.time(calibration.key(plan.recipe, plan.placement, machine), plan.geometry)
+
+
+def _cut(frames: int, length: int, grid: Grid, cuts: Sequence[int]) -> tuple[Segment, ...]:
+    return segments.cut(frames, length, grid.lead, grid.tail, cuts)
+
+
+def _budget(plan: Plan, machine: Machine, limits: Limits) -> dict[str, tuple[int, int, str]]:
+    """Need and allowance in bytes of RAM and VRAM, and the words for the allowance."""
+    workers = len(plan.placement.devices)
+    ram = (
+        (limits.ram, "--ram")
+        if limits.ram is not None
+        else (int(machine.free_ram * (1 - HEADROOM)), "free now")
+    )
+    budget = {"RAM": (plan.memory.ram * workers, *ram)}
+    if plan.memory.on_gpu:
+        free = min(g.free for g in machine.gpus if f"cuda:{g.index}" in plan.placement.devices)
+        vram = (
+            (limits.vram, "--vram")
+            if limits.vram is not None
+            else (int(free * (1 - HEADROOM)), "free now")
+        )
+        budget["VRAM"] = (plan.memory.vram, *vram)
+    return budget
+
+
+def _fit(plan: Plan, crafts: Crafts, machine: Machine, limits: Limits) -> Plan | None:
+    """The plan on the first rung that fits, or None."""
+    for placement in rungs(plan, crafts.engine):
+        candidate = _placed(plan, placement, crafts.engine)
+        if all(need <= have for need, have, _ in _budget(candidate, machine, limits).values()):
+            return candidate
+    return None
+
+
+def _misfit(plan: Plan, crafts: Crafts, machine: Machine, limits: Limits) -> str:
+    """The binding limit in numbers, and the nearest change that fits."""
+    lowest = _placed(plan, rungs(plan, crafts.engine)[-1], crafts.engine)
+    lines = [
+        f"{kind}: at least {_gib(need)} are needed, {_gib(have)} are allowed ({why})."
+        for kind, (need, have, why) in _budget(lowest, machine, limits).items()
+        if need > have
+    ]
+    for scale in (Fraction(3), Fraction(2), Fraction(3, 2), Fraction(1)):
+        if scale < plan.geometry.scale:
+            task = replace(plan.task, scale=scale, height=None)
+            reading = (plan.recipe.reading.matrix, plan.recipe.reading.full_range)
+            smaller = _draft(task, plan.info, reading, crafts, machine, limits)
+            if _fit(smaller, crafts, machine, limits) is not None:
+                return " ".join([*lines, f"It fits with --scale {float(scale):g}."])
+    flags = {"RAM": "--ram", "VRAM": "--vram"}
+    return " ".join(
+        [*lines, "No smaller scale fits either; the least that runs this job: "]
+        + [
+            f"{flags[kind]} {need / (1 << 30) + 0.005:.2f}G"
+            for kind, (need, have, _) in _budget(lowest, machine, limits).items()
+            if need > have
+        ]
+    )
+
+
+def _gib(size: int) -> str:
+    return f"{size / (1 << 30):.2f} GiB"
+
+
+def disk_check(plan: Plan, free: int, folder: Path) -> None:
+    """Raises DoesNotFit where the target's file system has too little room for what is left."""
+    if plan.disk.total > free:
+        raise DoesNotFit(
+            f"Disk: about {_gib(plan.disk.total)} are needed in {folder} "
+            f"({_gib(plan.disk.parts)} of parts and {_gib(plan.disk.target)} of the joined film), "
+            f"{_gib(free)} are free."
+        )

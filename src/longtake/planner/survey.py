@@ -1,0 +1,110 @@
+"""What this machine has, without torch: /proc, control groups, NVML."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from longtake.core.machine import CPU_FLAGS, Gpu, Machine
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def survey() -> Machine:
+    """The machine as this process may use it."""
+    name, flags = _cpu()
+    total, free = _ram()
+    return Machine(
+        cores=_cores(), ram=total, free_ram=free, cpu=name, flags=flags, gpus=gpus(), torch=torch()
+    )
+
+
+def torch() -> str | None:
+    """Version of the installed torch, or None; nothing is imported."""
+    try:
+        return version("torch")
+    except PackageNotFoundError:
+        return None
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """NVIDIA GPUs by NVML; empty without a driver."""
+    try:
+        import pynvml
+    except ImportError:
+        return ()
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return ()
+    try:
+        driver = _text(pynvml.nvmlSystemGetDriverVersion())
+        return tuple(_gpu(pynvml, i, driver) for i in range(pynvml.nvmlDeviceGetCount()))
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _gpu(pynvml: object, index: int, driver: str) -> Gpu:
+    ask = pynvml.__dict__
+    handle = ask["nvmlDeviceGetHandleByIndex"](index)
+    memory = ask["nvmlDeviceGetMemoryInfo"](handle)
+    return Gpu(
+        index=index,
+        uuid=_text(ask["nvmlDeviceGetUUID"](handle)),
+        name=_text(ask["nvmlDeviceGetName"](handle)),
+        vram=int(memory.total),
+        free=int(memory.free),
+        capability=tuple(ask["nvmlDeviceGetCudaComputeCapability"](handle)),
+        driver=driver,
+    )
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _cpu() -> tuple[str, tuple[str, ...]]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return "", ()
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    fields = {k.strip(): v.strip() for k, v in fields.items()}
+    have = set(fields.get("flags", "").split())
+    return fields.get("model name", ""), tuple(f for f in CPU_FLAGS if f in have)
+
+
+def _cores() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    quota = _read(_CGROUP / "cpu.max").split()
+    if len(quota) == 2 and quota[0] != "max":
+        return max(1, min(cores or 1, int(quota[0]) // int(quota[1])))
+    return cores or 1
+
+
+def _ram() -> tuple[int, int]:
+    """Total and available bytes, the control group's limit included."""
+    fields = dict(line.split(":") for line in _read(Path("/proc/meminfo")).splitlines())
+    kib = {k: int(v.split()[0]) << 10 for k, v in fields.items()}
+    total = kib.get("MemTotal") or _pages()
+    free = kib.get("MemAvailable", total)
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        most, now = _read(_CGROUP / limit).strip(), _read(_CGROUP / used).strip()
+        if most.isdigit() and now.isdigit() and int(most) < total:
+            total, free = int(most), min(free, max(0, int(most) - int(now)))
+    return total, free
+
+
+def _pages() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

@@ -1,0 +1,1 @@
+"""Who conducts: sees every craft, has none."""

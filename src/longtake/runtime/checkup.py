@@ -1,0 +1,143 @@
+"""What `longtake doctor` looks at: every check answers with a reason, not with yes or no."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from longtake import __version__
+from longtake.core.errors import LongtakeError
+from longtake.core.events import Finished
+from longtake.core.machine import Machine
+from longtake.core.media import Clip, Color, OutputFormat
+from longtake.core.plan import Encoder
+from longtake.core.plugins import find, names
+from longtake.core.ports import Sink
+from longtake.core.task import Limits, Upscale
+from longtake.media.encoders import missing
+from longtake.planner.calibration import Calibration
+from longtake.planner.explain import bytes_
+from longtake.runtime.prepare import draft
+from longtake.runtime.run import Job, run
+
+FRAMES, SIZE = 48, (320, 180)  # of the film that the speed is measured on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    name: str
+    state: Literal["good", "note", "bad"]
+    says: str  # what was found and, unless good, what it costs and what to do
+
+
+def checks(machine: Machine, folder: Path) -> Iterator[Check]:
+    """Everything that needs neither torch nor a measurement."""
+    yield Check(
+        name="longtake", state="good", says=f"{__version__}, Python {platform.python_version()}"
+    )
+    flags = ", ".join(machine.flags) or "none of those that matter"
+    yield Check(
+        name="processor", state="good", says=f"{machine.cpu}, {machine.cores} cores: {flags}"
+    )
+    state: Literal["good", "note"] = "good" if machine.free_ram > 2 << 30 else "note"
+    yield Check(
+        name="RAM", state=state, says=f"{bytes_(machine.free_ram)} free of {bytes_(machine.ram)}"
+    )
+    free = shutil.disk_usage(folder).free
+    yield Check(name="disk", state="good", says=f"{bytes_(free)} free in {folder}")
+    for gpu in machine.gpus:
+        yield Check(
+            name=f"GPU {gpu.index}",
+            state="good",
+            says=f"{gpu.name}, {bytes_(gpu.free)} free of {bytes_(gpu.vram)}, compute capability "
+            f"{gpu.capability[0]}.{gpu.capability[1]}, driver {gpu.driver}",
+        )
+    if not machine.gpus:
+        yield Check(
+            name="GPU", state="note", says="no NVIDIA GPU found: everything runs on the CPU"
+        )
+    yield _torch(machine)
+    lacking = missing()
+    yield Check(
+        name="libav",
+        state="bad" if lacking else "good",
+        says=f"lacks {', '.join(lacking)}: install PyAV from its wheel" if lacking
+        else "all decoders, encoders and filters that are used are there",
+    )  # fmt: skip
+
+
+def _torch(machine: Machine) -> Check:
+    if machine.torch is None:
+        return Check(name="torch", state="bad", says="not installed: only engine resize runs")
+    if machine.gpus and machine.torch.endswith("+cpu"):
+        says = f"{machine.torch} has no CUDA: the GPU is left idle; install torch from its index"
+        return Check(name="torch", state="note", says=says)
+    return Check(name="torch", state="good", says=machine.torch)
+
+
+def torch_check(machine: Machine) -> Check:
+    """Import torch and let every GPU add two numbers."""
+    try:
+        torch = importlib.import_module("torch")
+        if machine.gpus and torch.cuda.is_available():
+            for gpu in range(torch.cuda.device_count()):
+                torch.ones(2, device=f"cuda:{gpu}").sum().item()
+    except (ImportError, RuntimeError, OSError) as error:
+        return Check(name="torch runs", state="bad", says=f"{type(error).__name__}: {error}")
+    cuda = f"CUDA {torch.version.cuda}" if torch.cuda.is_available() else "CPU only"
+    return Check(name="torch runs", state="good", says=cuda)
+
+
+def measure(machine: Machine, known: Calibration) -> Iterator[Check]:
+    """Upscale a small film with every engine; the figures go into the calibration file."""
+    with tempfile.TemporaryDirectory(prefix="longtake-doctor-") as scratch:
+        film = Path(scratch) / "film.mp4"
+        _make_film(film)
+        for name in names("engines"):
+            task = Upscale(source=film, target=Path(scratch) / f"{name}.mp4", engine=name)
+            began = time.monotonic()
+            try:
+                plan, crafts = draft(task, Limits(), machine, known)
+                job = Job(plan=plan, crafts=crafts, machine=machine, known=known)
+                done = [e for e in run(job) if isinstance(e, Finished)][0]
+            except LongtakeError as error:
+                yield Check(name=f"engine {name}", state="bad", says=str(error))
+                continue
+            width, height = plan.geometry.target
+            yield Check(
+                name=f"engine {name}",
+                state="good",
+                says=f"{done.fps:.1f} fps to {width}x{height} on {plan.placement.devices[0]} "
+                f"({plan.recipe.numerics.dtype}), {time.monotonic() - began:.1f} s in all, peak RAM "
+                f"{bytes_(done.peak_ram)}",
+            )
+
+
+def _make_film(path: Path) -> None:
+    """A moving pattern, encoded by the sink itself."""
+    width, height = SIZE
+    sink: Sink = find("media.sinks", "mp4")
+    output = OutputFormat(
+        width=width, height=height, rate=Fraction(24), time_base=Fraction(1, 24), variable=False,
+        bits=8, chroma="420", color=Color(), matrix=1, full_range=False, sar=Fraction(1), rotation=0,
+    )  # fmt: skip
+    encoder = Encoder(codec="x264", crf=16, preset="veryfast", threads=1, asm="sse2")
+    y, x = np.mgrid[0:height, 0:width]
+    with sink.open(path, output, encoder, 0) as writer:
+        for i in range(FRAMES):
+            waves = [
+                127 + 120 * np.sin((x * a + y * b + 3 * i) / 17)
+                for a, b in ((1, 2), (3, 1), (2, 5))
+            ]
+            pixels = np.stack(waves, axis=-1).astype(np.uint8)[None]
+            writer.write(Clip(pixels=pixels, start=i), [i])

@@ -1,0 +1,32 @@
+"""What this process has used, as the operating system counts it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+
+def peak_ram() -> int:
+    """Peak resident bytes of this process since its start (VmHWM)."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return _rusage()
+    return next((int(x.split()[1]) << 10 for x in lines if x.startswith("VmHWM:")), 0)
+
+
+def _rusage() -> int:
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak << 10
+
+
+def peak_vram(device: str) -> int | None:
+    """Bytes that torch has reserved at most on `device`, or None where it was not used."""
+    torch = sys.modules.get("torch")
+    if torch is None or not device.startswith("cuda"):
+        return None
+    return int(torch.cuda.max_memory_reserved(device))

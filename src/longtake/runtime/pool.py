@@ -1,0 +1,168 @@
+"""A process per device. The parent deals out segments and alone writes the ledger.
+
+Workers are spawned, never forked; a worker that dies gives its segment back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from longtake.core.errors import LongtakeError
+from longtake.core.plan import Plan, Segment
+from longtake.core.plugins import find
+from longtake.core.ports import Ledger
+from longtake.runtime import recover
+from longtake.runtime.film import open_film
+from longtake.runtime.prepare import sink_for
+from longtake.runtime.segment import render
+from longtake.runtime.stages import Meter
+
+Message = tuple[str, Any]
+
+
+@dataclass(slots=True)
+class _Worker:
+    device: str
+    process: Any
+    pipe: Connection
+    segment: Segment | None = None
+    began: float = 0.0
+
+
+class WorkerFailed(LongtakeError):
+    """A worker process failed."""
+
+
+def render_all(
+    plan: Plan, folder: Path, left: Sequence[Segment], ledger: Ledger, meter: Meter
+) -> Iterator[tuple[str, Any]]:
+    """Make the segments `left` on all devices of the plan.
+
+    Yields ("frames", (segment, n)), ("done", (segment, part, seconds)) and ("died", device).
+    """
+    waiting = list(reversed(left))
+    workers = [_start(plan, folder, device) for device in plan.placement.devices[: len(left)]]
+    try:
+        while waiting or any(w.segment for w in workers):
+            for worker in workers:
+                if worker.segment is None and waiting:
+                    _deal(worker, waiting.pop(), ledger)
+            for ready in wait([w.pipe for w in workers]):
+                worker = next(w for w in workers if w.pipe is ready)
+                yield from _heard(worker, workers, waiting, ledger, meter)
+    finally:
+        _stop(workers)
+
+
+def _start(plan: Plan, folder: Path, device: str) -> _Worker:
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(
+        target=_work, args=(there, plan.to_json(), str(folder), device), daemon=True,
+        name=f"longtake {device}",
+    )  # fmt: skip
+    process.start()
+    there.close()
+    return _Worker(device, process, here)
+
+
+def _deal(worker: _Worker, segment: Segment, ledger: Ledger) -> None:
+    worker.segment, worker.began = segment, time.monotonic()
+    with contextlib.suppress(OSError):  # a dead worker is noticed when its pipe is read
+        worker.pipe.send((segment.index, str(ledger.part(segment))))
+
+
+def _heard(
+    worker: _Worker, workers: list[_Worker], waiting: list[Segment], ledger: Ledger, meter: Meter
+) -> Iterator[tuple[str, Any]]:
+    segment = worker.segment
+    try:
+        kind, value = worker.pipe.recv()
+    except (EOFError, OSError):
+        workers.remove(worker)
+        if segment is not None:
+            waiting.append(segment)
+        if not workers:
+            raise WorkerFailed(
+                f"{worker.device} ended without a word (exit code {worker.process.exitcode}); no "
+                f"worker is left. What is done is kept: run the same command again."
+            ) from None
+        yield "died", worker.device
+        return
+    if kind == "error":
+        raise value
+    assert segment is not None
+    if kind == "frames":
+        yield "frames", (segment, value)
+        return
+    part, busy = value
+    for stage, seconds in busy.items():
+        meter.busy[stage] += seconds
+    seconds = time.monotonic() - worker.began
+    final = ledger.commit(segment, Path(part), seconds)
+    worker.segment = None
+    yield "done", (segment, final, seconds)
+
+
+def _stop(workers: list[_Worker]) -> None:
+    for worker in workers:
+        with contextlib.suppress(OSError):
+            worker.pipe.send(None)
+        if worker.segment is not None:
+            worker.process.terminate()
+    for worker in workers:
+        worker.process.join(timeout=10)
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
+        worker.pipe.close()
+
+
+def _work(pipe: Connection, plan_json: str, folder: str, device: str) -> None:
+    """The life of a worker: one engine, segments until None comes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    plan = Plan.from_json(plan_json)
+    engine = find("engines", plan.recipe.engine)
+    try:
+        film = open_film(plan, Path(folder))
+        sink = sink_for(plan.task.target)
+        order = pipe.recv()
+        while order is not None:
+            try:
+                with engine.open(plan, device, find("offload", plan.placement.offload)) as upscaler:
+                    while order is not None:
+                        index, part = order
+                        meter = Meter()
+                        segment = plan.segments[index]
+                        frames = render(plan, segment, film, upscaler, sink, Path(part), meter)
+                        for done in frames:
+                            pipe.send(("frames", done))
+                        pipe.send(("done", (part, meter.busy)))
+                        order = pipe.recv()
+            except Exception as error:
+                if not recover.memory_ran_out(error):
+                    raise
+                plan = recover.downgraded(plan, engine, error)
+    except (EOFError, BrokenPipeError):
+        return  # the parent has gone
+    except Exception as error:  # noqa: BLE001 - told to the parent, which ends the job
+        pipe.send(("error", _portable(error)))
+
+
+def _portable(error: Exception) -> Exception:
+    """An error that survives the pipe."""
+    if isinstance(error, OSError):
+        return OSError(error.errno, str(error))
+    if isinstance(error, LongtakeError):
+        plain = type(error)(error.detail)
+        return plain
+    return WorkerFailed(f"{type(error).__name__}: {error}")

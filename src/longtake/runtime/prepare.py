@@ -1,0 +1,103 @@
+"""From a task to an estimated plan: looks up the crafts, opens the header, asks the planner."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from longtake.core.errors import TracksRefused, Usage
+from longtake.core.machine import Machine
+from longtake.core.media import VideoInfo
+from longtake.core.plain import differences, to_plain
+from longtake.core.plan import Plan
+from longtake.core.plugins import find, names
+from longtake.core.ports import Engine, Offload, Sink
+from longtake.core.task import Limits, Upscale
+from longtake.media import color
+from longtake.media.probe import probe, refuse
+from longtake.planner.calibration import Calibration
+from longtake.planner.planner import Crafts, estimate, numerics_here
+from longtake.weights import files
+
+
+def sink_for(target: Path) -> Sink:
+    """The sink that the target's suffix names; no suffix is a folder of PNG files."""
+    suffix = target.suffix[1:].lower()
+    if not suffix:
+        suffix = "png"
+    if suffix not in names("media.sinks"):
+        known = ", ".join(f".{n}" for n in names("media.sinks"))
+        raise Usage(f"{target.name}: no sink writes .{suffix}; there are {known}, or a folder.")
+    sink: Sink = find("media.sinks", suffix)
+    return sink
+
+
+def crafts_for(task: Upscale) -> Crafts:
+    engine: Engine = find("engines", task.engine)
+    offload: Offload = find("offload", "resident")
+    return Crafts(engine=engine, offload=offload, sink=sink_for(task.target), sha256=files.sha256)
+
+
+def draft(
+    task: Upscale, limits: Limits, machine: Machine, known: Calibration
+) -> tuple[Plan, Crafts]:
+    """The estimated plan of `task`. Raises BadInput, Usage, TracksRefused or DoesNotFit."""
+    _paths(task)
+    info = probe(task.source, task.rate)
+    refuse(info, task.drop)
+    crafts = crafts_for(task)
+    told = _losses(task, info, crafts.sink)
+    matrix, full, guess = color.reading_of(info, task.assume_color)
+    plan = estimate(task, info, (matrix, full), crafts, machine, limits, known)
+    notes = [*plan.notes, *([guess] if guess else []), *_interlaced(task, info), *told]
+    return replace(plan, notes=tuple(dict.fromkeys(notes))), crafts
+
+
+def replay(plan: Plan, machine: Machine) -> Crafts:
+    """The crafts of a stored plan. Raises Usage where this machine would give other bytes."""
+    _paths(plan.task)
+    crafts = crafts_for(plan.task)
+    here = numerics_here(plan, machine, crafts.engine)
+    changed = differences(to_plain(plan.recipe.numerics), to_plain(here), "numerics")
+    weights = crafts.engine.weights(plan.recipe.knobs)
+    if weights and crafts.sha256(weights) != plan.recipe.weights:
+        changed.append("weights: another file")
+    if changed:
+        raise Usage(f"The plan was made for another machine: {'; '.join(changed)}. Plan it again.")
+    return crafts
+
+
+def _losses(task: Upscale, info: VideoInfo, sink: Sink) -> tuple[str, ...]:
+    losses = sink.losses(info, task.drop)
+    if losses.refused:
+        raise TracksRefused(" ".join(losses.refused))
+    return losses.noted
+
+
+def _interlaced(task: Upscale, info: VideoInfo) -> list[str]:
+    if info.fields not in ("tff", "bff") or task.deinterlace != "no":
+        return []
+    first = {"tff": "top", "bff": "bottom"}[info.fields]
+    return [
+        f"The source is interlaced ({first} field first) and is kept as it is; "
+        f"--deinterlace bwdif makes whole frames of it."
+    ]
+
+
+def _paths(task: Upscale) -> None:
+    source, target = task.source, task.target
+    if not source.exists():
+        raise Usage(f"{source}: no such file or folder.")
+    if _same(source, target):
+        raise Usage(f"{target}: source and target are the same.")
+    if source.is_dir() and source.resolve() in target.resolve().parents:
+        raise Usage(f"{target} lies inside the source folder {source}.")
+    if not target.resolve().parent.is_dir():
+        raise Usage(f"{target}: the folder {target.resolve().parent} does not exist.")
+
+
+def _same(a: Path, b: Path) -> bool:
+    if b.exists():
+        return os.path.samefile(a, b)
+    return a.resolve() == b.resolve()

@@ -1,0 +1,214 @@
+"""Carry a plan out. Sees every craft; holds no skill of its own."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from longtake.core.errors import DiskFull, NotANumber, VerifyFailed
+from longtake.core.events import (
+    Advanced,
+    Event,
+    Finished,
+    Joined,
+    Replanned,
+    SegmentDone,
+    Started,
+    Verified,
+    Warned,
+)
+from longtake.core.machine import Machine
+from longtake.core.plan import Plan, Segment
+from longtake.core.ports import Film
+from longtake.journal import Journal, weigh
+from longtake.media.verify import part as check_part
+from longtake.media.verify import verify
+from longtake.planner.calibration import Calibration, Rate, key, megapixels
+from longtake.planner.planner import Crafts, disk_check
+from longtake.runtime import film as films
+from longtake.runtime import measure, pool, recover, workfolder
+from longtake.runtime.segment import render
+from longtake.runtime.stages import Meter
+
+
+@dataclass(slots=True, kw_only=True)
+class Job:
+    """One run of a plan: what is asked, and what its steps share."""
+
+    plan: Plan
+    crafts: Crafts
+    machine: Machine
+    known: Calibration
+    keep: bool = False
+    restart: bool = False
+    meter: Meter = field(default_factory=Meter)
+    frames: int = 0  # made in this run
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def folder(self) -> Path:
+        return workfolder.beside(self.plan.task.target)
+
+
+def run(job: Job) -> Iterator[Event]:
+    """Do what is left of the job, reporting as it goes. Close the iterator to cancel.
+
+    The target appears, whole and verified, with the `Finished` event and not before.
+    """
+    try:
+        with workfolder.locked(job.folder):
+            workfolder.begin(job.folder, job.plan.task.target, job.restart)
+            yield from _work(job)
+        if not job.keep:
+            workfolder.clear(job.folder)
+    except OSError as error:
+        if recover.disk_is_full(error):
+            raise DiskFull(f"{error}") from error
+        raise
+
+
+def _work(job: Job) -> Iterator[Event]:
+    job.plan = yield from films.freeze(job.plan, job.folder, job.crafts, job.machine, job.known)
+    film = films.open_film(job.plan, job.folder)
+    journal = Journal(job.folder, job.plan, job.crafts.sink.part)
+    done = journal.committed()
+    _room(job, done)
+    yield Started(plan=job.plan, resumed=len(done))
+    yield from _segments(job, journal, film)
+    yield from _publish(job, journal, film)
+
+
+def _room(job: Job, done: Mapping[int, Path]) -> None:
+    if not done:
+        free = shutil.disk_usage(job.folder).free
+        disk_check(job.plan, free, job.folder.parent)
+
+
+def _segments(job: Job, journal: Journal, film: Film) -> Iterator[Event]:
+    left = [s for s in job.plan.segments if s.index not in journal.committed()]
+    finished = job.plan.geometry.frames - sum(s.stop - s.start for s in left)
+    yield Advanced(frames=finished, of=job.plan.geometry.frames)
+    if len(job.plan.placement.devices) > 1:
+        yield from _on_many(job, journal, left, finished)
+    else:
+        yield from _on_one(job, journal, film, left, finished)
+
+
+def _on_one(
+    job: Job, journal: Journal, film: Film, left: list[Segment], finished: int
+) -> Iterator[Event]:
+    of = job.plan.geometry.frames
+    again: int | None = None  # the segment that gave NaN once
+    while left:
+        plan = job.plan
+        try:
+            with job.crafts.engine.open(
+                plan, plan.placement.devices[0], job.crafts.offload
+            ) as upscaler:
+                while left:
+                    segment, began = left[0], time.monotonic()
+                    part = journal.part(segment)
+                    for made in render(
+                        plan, segment, film, upscaler, job.crafts.sink, part, job.meter
+                    ):
+                        yield Advanced(frames=finished + made, of=of)
+                    finished += segment.stop - segment.start
+                    yield _commit(job, journal, segment, part, time.monotonic() - began)
+                    left.pop(0)
+        except NotANumber as error:
+            if again == left[0].index:
+                raise NotANumber(f"{error.detail} Segment {again}, twice.") from error
+            again = left[0].index
+            yield Warned(message=f"{error} Segment {again} is made once more.")
+        except Exception as error:
+            if not recover.memory_ran_out(error):
+                raise
+            job.plan = recover.downgraded(plan, job.crafts.engine, error)
+            yield Replanned(reason=str(error), placement=job.plan.placement)
+
+
+def _commit(
+    job: Job, journal: Journal, segment: Segment, part: Path, seconds: float
+) -> SegmentDone:
+    frames = segment.stop - segment.start
+    check_part(part, job.plan.recipe.output, frames)
+    final = journal.commit(segment, part, seconds)
+    job.frames += frames
+    return _done(segment, final, seconds)
+
+
+def _done(segment: Segment, final: Path, seconds: float) -> SegmentDone:
+    return SegmentDone(
+        segment=segment.index, start=segment.start, stop=segment.stop, seconds=seconds,
+        bytes=weigh(final),
+    )  # fmt: skip
+
+
+def _on_many(job: Job, journal: Journal, left: list[Segment], finished: int) -> Iterator[Event]:
+    of = job.plan.geometry.frames
+    running: dict[int, int] = {}
+    for kind, value in pool.render_all(job.plan, job.folder, left, journal, job.meter):
+        if kind == "frames":
+            segment, running_frames = value
+            running[segment.index] = running_frames
+            yield Advanced(frames=finished + sum(running.values()), of=of)
+        elif kind == "done":
+            segment, final, seconds = value
+            running.pop(segment.index, None)
+            finished += segment.stop - segment.start
+            job.frames += segment.stop - segment.start
+            yield _done(segment, final, seconds)
+        else:
+            yield Warned(message=f"{value} died; its segment goes to another device.")
+
+
+def _publish(job: Job, journal: Journal, film: Film) -> Iterator[Event]:
+    """Join, verify, put in place."""
+    plan, target = job.plan, job.plan.task.target
+    working = time.monotonic() - job.began
+    committed = journal.committed()
+    parts = [committed[s.index] for s in plan.segments]
+    joined = job.folder / f"joined{target.suffix}"
+    for frames in job.crafts.sink.join(parts, joined, film, plan):
+        yield Joined(frames=frames, of=plan.geometry.frames)
+    try:
+        for frames in verify(joined, film, plan):
+            yield Verified(frames=frames, of=plan.geometry.frames)
+    except VerifyFailed as error:
+        raise VerifyFailed(f"{error.detail} It is kept as {joined}.") from error
+    size = weigh(joined)
+    workfolder.publish(job.folder, joined, target)
+    seconds = time.monotonic() - job.began
+    _learn(job, seconds)
+    device = plan.placement.devices[0]
+    yield Finished(
+        target=target,
+        frames=plan.geometry.frames,
+        seconds=seconds,
+        fps=job.frames / working if job.frames else 0.0,
+        bytes=size,
+        peak_ram=measure.peak_ram(),
+        predicted_ram=plan.memory.ram,
+        peak_vram=measure.peak_vram(device),
+        predicted_vram=plan.memory.vram or None,
+        stages=dict(job.meter.busy),
+    )
+
+
+def _learn(job: Job, seconds: float) -> None:
+    """Write down how fast this was, when enough was made to tell."""
+    size = megapixels(job.plan.geometry) * job.frames / job.plan.geometry.frames
+    if job.frames < 24:
+        return
+    busy = job.meter.busy
+    rate = Rate(
+        decode=busy["decode"] / size,
+        compute=busy["compute"] / size,
+        encode=busy["encode"] / size,
+        wall=seconds / size,
+        megapixels=size,
+    )
+    job.known.learn(key(job.plan.recipe, job.plan.placement, job.machine), rate)

@@ -1,0 +1,1 @@
+"""Where weights lie and how a checkpoint is opened."""
