@@ -40,7 +40,9 @@ format: $(READY) ## mend what a tool can mend
 	$(BIN)/ruff check --fix .
 
 bench: $(READY) ## the figures of benchmarks/ on this machine
-	$(BIN)/python -m benchmarks
+	@for script in $(wildcard benchmarks/*/[a-z]*.py); do \
+	  echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script || exit 1; \
+	done
 
 clean: ## remove all that make made
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info

@@ -11,7 +11,6 @@ from longtake.core.media import VideoInfo
 from longtake.core.plan import Plan
 from longtake.core.plugins import find
 from longtake.core.task import Limits, Upscale
-from longtake.planner.calibration import Calibration
 from longtake.planner.planner import Crafts, estimate
 from longtake.runtime.prepare import sink_for
 
@@ -55,6 +54,5 @@ def a_plan(
         sink=sink_for(wish.target), sha256=lambda path: "0" * 64,
     )  # fmt: skip
     return estimate(
-        wish, info or an_info(), (1, False), crafts, machine or a_machine(), limits or Limits(),
-        Calibration(Path("/nonexistent/calibration.json")),
+        wish, info or an_info(), (1, False), crafts, machine or a_machine(), limits or Limits()
     )  # fmt: skip

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -122,16 +123,16 @@ def moving(frames: int, out: OutputFormat, seed: int = 0) -> Pixels:
         + grid[yi + 1][:, xi + 1] * yf * xf
     )
     rolled = np.stack([np.roll(still, (3 * t, 5 * t), (0, 1)) for t in range(frames)])
-    top, kind = (255, np.uint8) if out.bits <= 8 else (65535, np.uint16)
-    return np.rint(rolled * top).astype(kind)
+    if out.bits <= 8:
+        return np.rint(rolled * 255).astype(np.uint8)
+    return np.rint(rolled * 65535).astype(np.uint16)
 
 
 def cuts(frames: int, *stops: int) -> tuple[Segment, ...]:
     """Segments that end at `stops` and at `frames`."""
     edges = [0, *stops, frames]
     return tuple(
-        Segment(index=i, lead=a, start=a, stop=b)
-        for i, (a, b) in enumerate(zip(edges, edges[1:], strict=False))
+        Segment(index=i, lead=a, start=a, stop=b) for i, (a, b) in enumerate(pairwise(edges))
     )
 
 

@@ -14,7 +14,8 @@ from longtake.core.errors import DoesNotFit, Usage
 from longtake.core.plugins import find
 from longtake.core.task import Limits, Upscale
 from longtake.planner import ladder
-from longtake.planner.planner import geometry_of, rungs
+from longtake.planner.geometry import geometry_of
+from longtake.planner.planner import rungs
 from tests.plans import GiB, a_gpu, a_machine, a_plan, an_info
 
 TASK = Upscale(source=Path("in.mp4"), target=Path("out.mp4"))
@@ -39,7 +40,9 @@ def test_odd_sizes_of_the_needs() -> None:
     wish = replace(TASK, scale=Fraction(3, 2))
     assert geometry_of(wish, an_info(width=853, height=479), "420").target == (1280, 718)
     assert geometry_of(wish, an_info(width=853, height=479), "444").target == (1280, 718)
-    assert geometry_of(replace(TASK, height=2160), an_info(), "420").target == (3840, 2160)
+    assert geometry_of(
+        replace(TASK, height=2160), an_info(width=960, height=540), "420"
+    ).target == (3840, 2160)
 
 
 @pytest.mark.parametrize(

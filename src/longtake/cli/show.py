@@ -96,8 +96,7 @@ def _summary(plan: Plan) -> dict[str, Any]:
         "identity": plan.identity,
         "segments": len(plan.segments),
         "frames": plan.geometry.frames,
-        "cuts": sorted({c for s in plan.segments for c in s.cuts}
-                       | {s.start for s in plan.segments[1:] if s.lead == s.start}),
+        "cuts": list(plan.cuts),
         "target": list(plan.geometry.target),
         "predicted_ram": plan.memory.ram,
         "predicted_vram": plan.memory.vram or None,

@@ -1,4 +1,4 @@
-"""Every error a user may meet. The class docstring opens the message; `exit_code` ends the process."""
+"""Every error a user may meet: its docstring opens the message, `exit_code` ends the process."""
 
 from __future__ import annotations
 

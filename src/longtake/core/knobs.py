@@ -33,7 +33,8 @@ def knob(default: Knob, help: str, **limits: Any) -> Any:
 
 def ranges(knobs: type[Any]) -> dict[str, tuple[Knob, Range]]:
     """Default and range of every knob, by name."""
-    return {f.name: (f.default, f.metadata["range"]) for f in dataclasses.fields(knobs)}
+    fields = dataclasses.fields(knobs)
+    return {f.name: (typing.cast(Knob, f.default), f.metadata["range"]) for f in fields}
 
 
 def settle(knobs: type[Any], given: Knobs) -> Knobs:

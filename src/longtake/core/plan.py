@@ -10,6 +10,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any, Literal
 
 from longtake.core.media import Knobs, OutputFormat, VideoInfo
@@ -37,8 +38,7 @@ class Segment:
     def shots(self) -> tuple[tuple[int, int], ...]:
         """Half-open runs of input frames, each inside one shot and giving output."""
         edges = [self.lead, *self.cuts, self.stop + self.tail]
-        runs = zip(edges, edges[1:], strict=False)
-        return tuple((a, b) for a, b in runs if b > self.start and a < self.stop)
+        return tuple((a, b) for a, b in pairwise(edges) if b > self.start and a < self.stop)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +190,7 @@ class Plan:
     memory: Memory
     disk: Disk
     time: Time | None  # None: not calibrated
+    cuts: tuple[int, ...] = ()  # frames of the job at which a shot begins
     notes: tuple[str, ...] = ()
 
     @property

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from longtake.core import faults
 from longtake.core.knobs import knob
@@ -131,8 +131,8 @@ def head_for(geometry: Geometry) -> int:
     return reached[0] if reached else int(Lite.scales[-1])
 
 
-def _config() -> dict[str, int]:
-    config: dict[str, int] = json.loads(
+def _config() -> dict[str, Any]:
+    config: dict[str, Any] = json.loads(
         files.header(files.shipped(WEIGHTS))["__metadata__"]["config"]
     )
     return config

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 from longtake.core import faults
 from longtake.core.knobs import knob
@@ -15,7 +16,7 @@ from longtake.core.media import Clip, Knobs, OutputFormat
 from longtake.core.plan import Footprint, Geometry, Placement, Plan, Recipe
 from longtake.core.ports import Grid, Offload
 from longtake.engines._pixels import deepened
-from longtake.media.scaling import resample
+from longtake.media.scaling import Kernel, resample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +29,7 @@ class ResizeKnobs:
 @dataclass(frozen=True, slots=True)
 class _Open:
     output: OutputFormat
-    kernel: str
+    kernel: Kernel
 
     def upscale(self, clips: Iterable[Clip]) -> Iterator[Clip]:
         for clip in clips:
@@ -64,7 +65,7 @@ class Resize:
 
     @contextmanager
     def open(self, plan: Plan, device: str, offload: Offload) -> Iterator[_Open]:
-        yield _Open(plan.recipe.output, str(plan.recipe.knobs["kernel"]))
+        yield _Open(plan.recipe.output, cast(Kernel, plan.recipe.knobs["kernel"]))
 
 
 plugin = Resize()

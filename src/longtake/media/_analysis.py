@@ -138,7 +138,7 @@ class Analysis:
         first = again + len(known)  # the first frame to be written
         state = self._state(known)
         number = again
-        with closing(self._frames(known)) as frames, Appender(self.path, first) as out:
+        with closing(self._frames(again, known)) as frames, Appender(self.path, first) as out:
             for frame in frames:
                 seen = look(frame)
                 if number < first:
@@ -164,7 +164,7 @@ class Analysis:
             clock.resume(int(known[1]["pts"]), None if raw == NONE else raw)
         return _State(clock=clock)
 
-    def _frames(self, known: Rows) -> Generator[av.VideoFrame]:
+    def _frames(self, again: int, known: Rows) -> Generator[av.VideoFrame]:
         """The film's frames from the first of `known` on. Raises _Missed where that fails."""
         info = self.info
         if info.container == "images":
@@ -175,10 +175,9 @@ class Analysis:
             self.duration = (stream.duration or 0) * info.time_base
             self.shift = _decode.clock_origin(container)
             if len(known):
-                try:
-                    container.seek(int(known[0]["raw"]), stream=stream)
-                except FFmpegError:
-                    raise _Missed from None
+                before = read_rows(self.path, max(0, again - _decode.REORDER), again + 1)
+                if not _decode.seek(container, stream, known[0], before[0]):
+                    raise _Missed
             waiting = len(known) > 0
             size: tuple[int, int] | None = None
             given = 0

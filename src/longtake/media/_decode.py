@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from heapq import heappop, heappush
 from pathlib import Path
 
 import av
@@ -18,8 +19,15 @@ from av.video.stream import VideoStream
 
 from longtake.core.errors import BadInput
 from longtake.media import guard
+from longtake.media._records import Rows
 
 ENDED = (EOFError, av.error.EOFError)
+MPEG = ("mpegts", "mpeg")
+REORDER = 8  # frames by which decoding may run ahead of presentation
+UNTIMED = ("avi",)
+"""Containers that know only in which order packets are decoded: what libav then says of the time of
+presentation is a guess, and wrong for B-frames. There the frames are shown at the packets' times in
+rising order, which is what AVI means."""
 
 
 @dataclass(slots=True)
@@ -62,7 +70,10 @@ def frames(
     """
     seen = False
     context = stream.codec_context
+    times: list[int] | None = [] if container.format.name in UNTIMED else None
     for packet in _packets(container, stream, tally, path):
+        if times is not None and packet is not None and packet.dts is not None:
+            heappush(times, packet.dts)
         try:
             found = context.decode(packet)
         except ENDED:
@@ -76,6 +87,8 @@ def frames(
             continue
         for frame in found:
             seen = True
+            if times is not None:
+                frame.pts = heappop(times) if times else None
             yield frame
             tally.lost = 0
 
@@ -104,11 +117,24 @@ def _packets(
     yield None
 
 
+def seek(container: InputContainer, stream: VideoStream, key: Rows, before: Rows) -> bool:
+    """Go to the keyframe `key` (its record); False where the container cannot.
+
+    MPEG streams have no table of keyframes: libav looks for a decoding time there, which lies
+    before the time of presentation, so the goal is some frames earlier (`before`, a record).
+    """
+    row = before if container.format.name in MPEG else key
+    try:
+        container.seek(int(row["raw"]), stream=stream)
+    except FFmpegError:
+        return False
+    return True
+
+
 def raw_time(frame: av.VideoFrame) -> int | None:
     """The timestamp by which a decoded frame is known, ticks of its stream.
 
-    The presentation time; where the container has none (AVI), the decoding time that libav gives
-    to the frame, which rises in the same order.
+    The presentation time; where there is none, the time at which it was decoded.
     """
     return frame.pts if frame.pts is not None else frame.dts
 
@@ -119,7 +145,7 @@ def clock_origin(container: InputContainer) -> Fraction:
     MPEG streams begin at any time of day: there it is the earliest start of a stream. Elsewhere
     the clock means something and is kept.
     """
-    if container.format.name not in ("mpegts", "mpeg"):
+    if container.format.name not in MPEG:
         return Fraction(0)
     starts = [
         s.start_time * s.time_base

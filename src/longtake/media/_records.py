@@ -65,7 +65,8 @@ class Appender:
         if self._held == BATCH:
             self._flush()
         self._held += 1
-        return self._rows[self._held - 1]
+        row: Rows = self._rows[self._held - 1]
+        return row
 
     def _open(self) -> None:
         self._file = self._path.open("ab")
@@ -75,6 +76,7 @@ class Appender:
         assert self._file is not None
         self._file.write(self._rows[: self._held].tobytes())
         self._file.flush()
+        self._rows[:] = 0  # a record that is never filled must not look like an old one
         self._held = 0
 
 

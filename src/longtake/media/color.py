@@ -6,7 +6,7 @@ as it was. Code points are those of ITU-T H.273 (2021), tables 2 to 4.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import av
 import numpy as np
@@ -112,7 +112,8 @@ class Writer:
     def frame(self, pixels: Pixels) -> av.VideoFrame:
         """`pixels` [H, W, 3] uint8 or uint16, as `Reader.rgb` gives them."""
         name = "rgb24" if pixels.dtype == np.uint8 else "rgb48le"
-        given = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), name)
+        whole = cast(Pixels, np.ascontiguousarray(pixels))
+        given = av.VideoFrame.from_ndarray(whole, name)
         coded = self._scaler.reformat(
             given,
             format=self._format,

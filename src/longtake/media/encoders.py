@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import av
 
 _DECODERS = ("h264", "hevc", "libdav1d", "vp9", "mpeg2video", "mpeg4", "prores", "ffv1", "png")
@@ -18,9 +20,9 @@ def missing() -> list[str]:
     ]
 
 
-def _has(name: str, mode: str) -> bool:
+def _has(name: str, mode: Literal["r", "w"]) -> bool:
     try:
-        av.Codec(name, mode)  # type: ignore[call-overload]
+        av.Codec(name, mode)
     except av.codec.codec.UnknownCodecError:
         return False
     return True

@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from fractions import Fraction
+from itertools import islice
 
 import av
 import numpy as np
-from av.error import FFmpegError
+from av.container import InputContainer
+from numpy.typing import NDArray
 
 from longtake.core.errors import BadInput
 from longtake.core.media import Clip, OutputFormat, Pixels, VideoInfo
 from longtake.core.plan import Reading
-from longtake.media import _decode, color, images
+from longtake.core.ports import Clock
+from longtake.media import _decode, color, guard, images
 from longtake.media._deinterlace import MARGIN, Deinterlacer
 from longtake.media._look import fingerprint
 from longtake.media._records import Rows
@@ -59,21 +62,43 @@ class FileFilm:
         self._reading = reading
         self._output = output
         self._tick = info.time_base
+        self._untimed = info.container in (*_decode.UNTIMED, "images")
         self._begin = index.pts(self.first, self.first + 1)[0]
         self._zero = index.pts(0, 1)[0]
         self._start = self._zero * self._tick - index.shift  # s: first frame, on the output's clock
 
-    @property
-    def source_shift(self) -> Fraction:
-        """Seconds to subtract from a time of the source to get a time of the output."""
-        return self.index.shift + (self._begin - self._zero) * self._tick
-
-    @property
-    def kept(self) -> tuple[Fraction, Fraction]:
-        """(start, end) of the frames of this job on the source's clock, in s."""
+    def clock(self) -> Clock:
+        """How times of the source become times of the output; bounds only where frames are left
+        out at that side."""
         stop = self.first + self.frames
-        end = self.index.end(stop, self._tick, self.info.rate)
-        return self._begin * self._tick, end * self._tick
+        end = self.index.end(stop, self._tick, self.info.rate) * self._tick
+        return Clock(
+            shift=self.index.shift + (self._begin - self._zero) * self._tick,
+            begin=self._begin * self._tick if self.first else None,
+            end=end if stop < len(self.index) or self.index.facts.broken else None,
+        )
+
+    def container(self) -> AbstractContextManager[InputContainer]:
+        """The source, opened once more under the same guard, for its other tracks."""
+        return guard.open_film(self.info.path)
+
+    def names(self, start: int, stop: int) -> list[str] | None:
+        """File names of frames [start, stop) of an image folder; None for a film."""
+        if self.info.container != "images":
+            return None
+        return images.names(self.info)[self.first + start : self.first + stop]
+
+    def luma(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Mean coded luma of frames [start, stop), on the 8-bit scale."""
+        rows = self.index.rows(self.first + start, self.first + stop)
+        return rows["mean"].astype(np.float32)
+
+    def difference(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Mean |luma(t) - luma(t - 1)| over a 64x36 grid; 0 for frame 0 of the job."""
+        moved = self.index.rows(self.first + start, self.first + stop)["diff"].astype(np.float32)
+        if start == 0:
+            moved[:1] = 0
+        return moved
 
     def pts(self, start: int, stop: int) -> list[int]:
         """When output frames [start, stop) are shown, in ticks of the output; strictly rising."""
@@ -174,18 +199,20 @@ class FileFilm:
         container, stream = _decode.open_stream(self.info.path, self.info.stream)
         with container:
             if key:
-                goal = int(self.index.rows(key, key + 1)[0]["raw"])
-                try:
-                    container.seek(goal, stream=stream)
-                except FFmpegError:
-                    raise _Missed from None
+                rows = self.index.rows(key - _decode.REORDER, key + 1)
+                if not _decode.seek(container, stream, rows[-1], rows[0]):
+                    raise _Missed
             tally = _decode.Tally()
-            found = _decode.frames(container, stream, tally, self.info.path)
-            with closing(found):
-                if key:
-                    yield from self._verified(self._after(found, start), start, stop)
+            all_found = _decode.frames(container, stream, tally, self.info.path)
+            found: Iterator[av.VideoFrame] = all_found
+            with closing(all_found):
+                if not key:
+                    found = _skip(found, start)
+                elif self._untimed:
+                    found = _skip(self._from_key(found, key), start - key)
                 else:
-                    yield from self._verified(_skip(found, start), start, stop)
+                    found = self._after(found, start)
+                yield from self._verified(found, start, stop)
 
     def _after(self, found: Iterator[av.VideoFrame], start: int) -> Iterator[av.VideoFrame]:
         """Drop what is shown before frame `start`."""
@@ -197,11 +224,22 @@ class FileFilm:
                 break
         yield from found
 
+    def _from_key(self, found: Iterator[av.VideoFrame], key: int) -> Iterator[av.VideoFrame]:
+        """Drop what comes before the picture of keyframe `key`, where times do not tell."""
+        wanted = int(self.index.rows(key, key + 1)[0]["fingerprint"])
+        for picture in islice(found, _decode.REORDER):
+            if fingerprint(picture) == wanted:
+                yield picture
+                break
+        else:
+            raise _Missed
+        yield from found
+
     def _verified(
         self, found: Iterator[av.VideoFrame], start: int, stop: int
     ) -> Iterator[av.VideoFrame]:
         """The frames, if they are [start, stop) of the index. Raises _Missed at the first not."""
-        named = self.index.facts.sorted and self.info.container != "images"
+        named = self.index.facts.sorted and not self._untimed
         rows: Rows | None = None
         base = start
         for number in range(start, stop):

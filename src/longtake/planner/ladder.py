@@ -8,8 +8,8 @@ from dataclasses import replace
 from longtake.core.plan import Geometry, Placement
 from longtake.core.ports import Grid
 
-CLIP_BYTES = 48 << 20  # on a CPU a longer clip of output frames buys no speed
-QUEUES = (3, 2, 1)  # clips waiting between two stages
+CLIP_BYTES = 16 << 20  # on a CPU a longer clip of output frames buys no speed
+QUEUES = (2, 1)  # clips waiting between two stages
 
 
 def rungs(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from longtake.core.errors import DoesNotFit, Usage
 from longtake.core.knobs import Range, settle
 from longtake.core.machine import Machine
-from longtake.core.media import Chroma, Knobs, OutputFormat, VideoInfo
+from longtake.core.media import OutputFormat, VideoInfo
 from longtake.core.plan import (
     Disk,
     Encoder,
@@ -31,11 +30,10 @@ from longtake.core.plan import (
 )
 from longtake.core.ports import Engine, Grid, Offload, Sink
 from longtake.core.task import Limits, Upscale
-from longtake.planner import calibration, footprint, ladder, segments
+from longtake.planner import calibration, devices, footprint, ladder, segments
+from longtake.planner.geometry import geometry_of, kept
 
 SEGMENT_FRAMES = Range(help="frames of a segment, the unit of resume", least=8, most=100_000)
-SCALE_BOUNDS = (Fraction(1), Fraction(8))
-LARGEST = 16384  # px of a side; what x264 and the PNG readers of the world take
 HEADROOM = 0.05  # of free memory that a plan leaves alone
 
 
@@ -56,7 +54,6 @@ def estimate(
     crafts: Crafts,
     machine: Machine,
     limits: Limits,
-    known: calibration.Calibration,
 ) -> Plan:
     """The plan as the header of the source allows it. `reading` is (H.273 matrix, full range).
 
@@ -66,16 +63,10 @@ def estimate(
     fitted = _fit(plan, crafts, machine, limits)
     if fitted is None:
         raise DoesNotFit(_misfit(plan, crafts, machine, limits))
-    return replace(fitted, time=_time(fitted, machine, known))
+    return fitted
 
 
-def freeze(
-    plan: Plan,
-    cuts: Sequence[int],
-    engine: Engine,
-    machine: Machine,
-    known: calibration.Calibration,
-) -> Plan:
+def freeze(plan: Plan, cuts: Sequence[int], engine: Engine) -> Plan:
     """The plan of a film that has been analysed: its `info` is exact, its recipe names the source.
 
     `cuts` are the frames of the job at which a shot begins.
@@ -83,15 +74,21 @@ def freeze(
     first, stop = kept(plan.task, plan.info)
     geometry = replace(plan.geometry, frames=stop - first)
     grid = engine.grid(plan.recipe.knobs)
-    frozen = replace(
+    return replace(
         plan,
         stage="frozen",
         geometry=geometry,
+        cuts=tuple(cuts),
         segments=_cut(geometry.frames, plan.recipe.segment_frames, grid, cuts),
         disk=_disk(geometry, plan.recipe, plan.info),
         notes=tuple(dict.fromkeys([*plan.notes, *plan.info.notes])),
     )
-    return replace(frozen, time=_time(frozen, machine, known))
+
+
+def timed(plan: Plan, machine: Machine, known: calibration.Calibration) -> Plan:
+    """The plan with the time that it will take, as far as this machine's speed is known."""
+    name = calibration.key(plan.recipe, plan.placement, machine)
+    return replace(plan, time=known.time(name, plan.geometry))
 
 
 def rungs(plan: Plan, engine: Engine) -> list[Placement]:
@@ -99,49 +96,6 @@ def rungs(plan: Plan, engine: Engine) -> list[Placement]:
     made = plan.geometry.target
     per_frame = made[0] * made[1] * 3 * (1 if plan.recipe.output.bits <= 8 else 2)
     return ladder.rungs(engine.grid(plan.recipe.knobs), plan.geometry, plan.placement, per_frame)
-
-
-def geometry_of(task: Upscale, info: VideoInfo, chroma: Chroma) -> Geometry:
-    """Target size: scale x source, rounded half to even; to even numbers where chroma halves."""
-    if task.scale is not None and task.height is not None:
-        raise Usage("--scale and --height exclude each other: give one of them.")
-    if task.height is not None:
-        scale = Fraction(task.height, info.height)
-    else:
-        scale = task.scale or Fraction(4)
-    least, most = SCALE_BOUNDS
-    if not least <= scale <= most:
-        raise Usage(
-            f"{info.height} px to {round(info.height * scale)} px is a scale of {float(scale):.3g}; "
-            f"it must lie between {least} and {most}."
-        )
-    width = _sized(info.width * scale, chroma in ("420", "422"))
-    height = _sized(info.height * scale, chroma == "420")
-    if task.height is not None and height != task.height:
-        raise Usage(f"--height {task.height}: 4:2:0 video needs an even number of lines.")
-    if max(width, height) > LARGEST:
-        raise Usage(f"{width}x{height} px: no side may be larger than {LARGEST} px.")
-    first, stop = kept(task, info)
-    return Geometry(
-        frames=stop - first, source=(info.width, info.height), target=(width, height), scale=scale
-    )
-
-
-def _sized(length: Fraction, even: bool) -> int:
-    return max(2, 2 * round(length / 2)) if even else max(1, round(length))
-
-
-def kept(task: Upscale, info: VideoInfo) -> tuple[int, int]:
-    """The source frames [first, stop) that the task keeps. Raises Usage where there are none."""
-    first, stop = task.frames
-    stop = info.frames if stop is None else min(stop, info.frames)
-    if info.frames and not 0 <= first < stop:
-        last = "" if task.frames[1] is None else task.frames[1]
-        raise Usage(
-            f"--frames {first}:{last}: there is nothing in it; the source has frames "
-            f"0:{info.frames}."
-        )
-    return first, stop
 
 
 def _draft(
@@ -156,7 +110,7 @@ def _draft(
     codec = _codec(task, crafts.sink)
     chroma = crafts.sink.chroma(info, codec)
     geometry = geometry_of(task, info, chroma)  # type: ignore[arg-type]
-    devices, notes = _devices(limits.devices, machine, crafts.engine)
+    workers, notes = devices.choose(limits.devices, machine, crafts.engine)
     own = dict(task.set)
     length = own.pop("segment_frames", None)
     knobs = settle(crafts.engine.knobs, own)
@@ -178,12 +132,12 @@ def _draft(
             drop=tuple(sorted({*task.drop} & {"tail", "damaged", "alpha"})),
         ),
         output=output,
-        encoder=_encoder(task, codec, geometry, devices, machine),
-        numerics=_numerics(devices, machine, crafts.engine, knobs),
+        encoder=_encoder(task, codec, geometry, workers, machine),
+        numerics=devices.numerics(workers, machine, crafts.engine, knobs),
     )
     placement = Placement(
-        devices=devices, offload="resident", step=grid.steps[0], queue=ladder.QUEUES[0],
-        threads=max(1, machine.cores // len(devices) if devices[0] == "cpu" else 1),
+        devices=workers, offload="resident", step=grid.steps[0], queue=ladder.QUEUES[0],
+        threads=max(1, machine.cores // len(workers) if workers[0].startswith("cpu") else 1),
     )  # fmt: skip
     draft = Plan(
         stage="estimate",
@@ -199,17 +153,13 @@ def _draft(
         notes=tuple(dict.fromkeys([*info.notes, *notes, *more])),
     )
     top = rungs(draft, crafts.engine)[0]
-    return _placed(draft, top, crafts.engine)
-
-
-def _placed(plan: Plan, placement: Placement, engine: Engine) -> Plan:
-    memory = _memory(plan.info, plan.geometry, plan.recipe, placement, engine)
-    return replace(plan, placement=placement, memory=memory)
+    return replaced(draft, top, crafts.engine)
 
 
 def replaced(plan: Plan, placement: Placement, engine: Engine) -> Plan:
     """The same recipe under another placement, with its footprint."""
-    return _placed(plan, placement, engine)
+    memory = _memory(plan.info, plan.geometry, plan.recipe, placement, engine)
+    return replace(plan, placement=placement, memory=memory)
 
 
 def _codec(task: Upscale, sink: Sink) -> str:
@@ -273,15 +223,15 @@ def _output(
 
 
 def _encoder(
-    task: Upscale, codec: str, geometry: Geometry, devices: tuple[str, ...], machine: Machine
+    task: Upscale, codec: str, geometry: Geometry, workers: tuple[str, ...], machine: Machine
 ) -> Encoder:
     if not 0 <= task.crf <= 51:
         raise Usage(f"--crf {task.crf}: outside 0 .. 51.")
     preset = task.preset
     if preset == "auto":
-        preset = "veryfast" if devices[0] == "cpu" else "faster"
+        preset = "veryfast" if workers[0].startswith("cpu") else "faster"
     pixels = geometry.target[0] * geometry.target[1]
-    threads = 4 if pixels <= 1 << 20 else 6 if pixels <= 1 << 21 else 12
+    threads = 4 if pixels <= 1 << 20 else 6 if pixels <= 1 << 22 else 8
     return Encoder(
         codec=codec,  # type: ignore[arg-type]
         crf=task.crf if codec == "x264" else 0,
@@ -291,57 +241,9 @@ def _encoder(
     )
 
 
-def _devices(
-    asked: str, machine: Machine, engine: Engine
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Workers, one each, and what the user should know about the choice."""
-    name, _, which = asked.partition(":")
-    usable = _usable(machine, engine)
-    if asked in ("auto", "all"):
-        found = tuple(f"cuda:{g.index}" for g in machine.gpus) if usable is None else ()
-        notes = (usable,) if usable and machine.gpus and "cuda" in engine.devices else ()
-        return (found[: None if asked == "all" else 1] or ("cpu",)), notes
-    numbers = which.split(",") if which else ["0"]
-    if name not in ("cpu", "cuda") or not all(n.isdigit() for n in numbers):
-        raise Usage(f"--devices {asked}: give auto, cpu, cuda:0,1 or all.")
-    if len(set(numbers)) != len(numbers):
-        raise Usage(f"--devices {asked}: a device is named twice.")
-    if name == "cpu":
-        return tuple(f"cpu:{n}" for n in numbers) if which else ("cpu",), ()
-    if usable is not None:
-        raise Usage(f"--devices {asked}: {usable}")
-    missing = [n for n in numbers if int(n) not in {g.index for g in machine.gpus}]
-    if missing:
-        raise Usage(f"--devices {asked}: there is no GPU {', '.join(missing)}.")
-    return tuple(f"cuda:{n}" for n in numbers), ()
-
-
-def _usable(machine: Machine, engine: Engine) -> str | None:
-    """None where a GPU can be used, else the reason why not."""
-    if "cuda" not in engine.devices:
-        return "this engine runs on the CPU only."
-    if not machine.gpus:
-        return "no NVIDIA GPU was found (`longtake doctor` says more)."
-    if machine.torch is None or machine.torch.endswith("+cpu"):
-        return f"the installed torch ({machine.torch}) has no CUDA: the GPU is left idle."
-    return None
-
-
 def numerics_here(plan: Plan, machine: Machine, engine: Engine) -> Numerics:
     """The numerics that the plan's devices would have on this machine."""
-    return _numerics(plan.placement.devices, machine, engine, plan.recipe.knobs)
-
-
-def _numerics(devices: tuple[str, ...], machine: Machine, engine: Engine, knobs: Knobs) -> Numerics:
-    gpu = next((g for g in machine.gpus if f"cuda:{g.index}" == devices[0]), None)
-    dtype = engine.dtype(machine, devices[0], knobs)
-    return Numerics(
-        device="cuda" if gpu else "cpu",
-        capability=gpu.capability if gpu else None,
-        dtype=dtype,  # type: ignore[arg-type]
-        libav=version("av"),
-        torch=None if dtype == "uint8" else machine.torch,
-    )
+    return devices.numerics(plan.placement.devices, machine, engine, plan.recipe.knobs)
 
 
 def _memory(
@@ -358,10 +260,6 @@ def _disk(geometry: Geometry, recipe: Recipe, info: VideoInfo) -> Disk:
     film = footprint.output_bytes(geometry, recipe.output, recipe.encoder)
     pictures = recipe.encoder.codec == "png"  # moved into place, not copied
     return Disk(parts=film, target=0 if pictures else film + info.size)
-
-
-def _time(plan: Plan, machine: Machine, known: calibration.Calibration) -> Any:
-    return known.time(calibration.key(plan.recipe, plan.placement, machine), plan.geometry)
 
 
 def _cut(frames: int, length: int, grid: Grid, cuts: Sequence[int]) -> tuple[Segment, ...]:
@@ -391,7 +289,7 @@ def _budget(plan: Plan, machine: Machine, limits: Limits) -> dict[str, tuple[int
 def _fit(plan: Plan, crafts: Crafts, machine: Machine, limits: Limits) -> Plan | None:
     """The plan on the first rung that fits, or None."""
     for placement in rungs(plan, crafts.engine):
-        candidate = _placed(plan, placement, crafts.engine)
+        candidate = replaced(plan, placement, crafts.engine)
         if all(need <= have for need, have, _ in _budget(candidate, machine, limits).values()):
             return candidate
     return None
@@ -399,7 +297,7 @@ def _fit(plan: Plan, crafts: Crafts, machine: Machine, limits: Limits) -> Plan |
 
 def _misfit(plan: Plan, crafts: Crafts, machine: Machine, limits: Limits) -> str:
     """The binding limit in numbers, and the nearest change that fits."""
-    lowest = _placed(plan, rungs(plan, crafts.engine)[-1], crafts.engine)
+    lowest = replaced(plan, rungs(plan, crafts.engine)[-1], crafts.engine)
     lines = [
         f"{kind}: at least {_gib(need)} are needed, {_gib(have)} are allowed ({why})."
         for kind, (need, have, why) in _budget(lowest, machine, limits).items()

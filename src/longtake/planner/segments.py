@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from itertools import pairwise
 from math import ceil
 
 from longtake.core.plan import Segment
@@ -22,7 +23,7 @@ def cut(
     bounds = _bounds(edges, length)
     return tuple(
         _segment(i, start, stop, lead, tail, edges)
-        for i, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False))
+        for i, (start, stop) in enumerate(pairwise(bounds))
     )
 
 

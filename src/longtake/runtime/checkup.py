@@ -109,7 +109,7 @@ def measure(machine: Machine, known: Calibration) -> Iterator[Check]:
             try:
                 plan, crafts = draft(task, Limits(), machine, known)
                 job = Job(plan=plan, crafts=crafts, machine=machine, known=known)
-                done = [e for e in run(job) if isinstance(e, Finished)][0]
+                *_, done = (e for e in run(job) if isinstance(e, Finished))
             except LongtakeError as error:
                 yield Check(name=f"engine {name}", state="bad", says=str(error))
                 continue

@@ -17,6 +17,7 @@ from longtake.media.index import FilmIndex, build, exact_info
 from longtake.media.source import FileFilm, digest
 from longtake.planner import planner
 from longtake.planner.calibration import Calibration
+from longtake.planner.geometry import kept
 from longtake.planner.planner import Crafts
 
 
@@ -34,13 +35,13 @@ def freeze(
     index = FilmIndex.open(plan.info, folder)
     info = exact_info(plan.info, index)
     timing = index.timing(info)
-    first, stop = planner.kept(plan.task, info)
+    first, stop = kept(plan.task, info)
     cuts = scenes.cuts(index, first, stop)
     output = replace(
         plan.recipe.output, rate=timing.rate, time_base=timing.time_base, variable=timing.variable
     )
     plan = replace(plan, info=info, recipe=replace(plan.recipe, source=source, output=output))
-    return planner.freeze(plan, cuts, crafts.engine, machine, known)
+    return planner.timed(planner.freeze(plan, cuts, crafts.engine), machine, known)
 
 
 def open_film(plan: Plan, folder: Path) -> Film:

@@ -22,7 +22,7 @@ from longtake.core.ports import Ledger
 from longtake.runtime import recover
 from longtake.runtime.film import open_film
 from longtake.runtime.prepare import sink_for
-from longtake.runtime.segment import render
+from longtake.runtime.segment import Line, render
 from longtake.runtime.stages import Meter
 
 Message = tuple[str, Any]
@@ -143,8 +143,8 @@ def _work(pipe: Connection, plan_json: str, folder: str, device: str) -> None:
                         index, part = order
                         meter = Meter()
                         segment = plan.segments[index]
-                        frames = render(plan, segment, film, upscaler, sink, Path(part), meter)
-                        for done in frames:
+                        line = Line(film=film, upscaler=upscaler, sink=sink, meter=meter)
+                        for done in render(plan, line, segment, Path(part)):
                             pipe.send(("frames", done))
                         pipe.send(("done", (part, meter.busy)))
                         order = pipe.recv()

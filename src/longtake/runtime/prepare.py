@@ -17,7 +17,7 @@ from longtake.core.task import Limits, Upscale
 from longtake.media import color
 from longtake.media.probe import probe, refuse
 from longtake.planner.calibration import Calibration
-from longtake.planner.planner import Crafts, estimate, numerics_here
+from longtake.planner.planner import Crafts, estimate, numerics_here, timed
 from longtake.weights import files
 
 
@@ -49,7 +49,7 @@ def draft(
     crafts = crafts_for(task)
     told = _losses(task, info, crafts.sink)
     matrix, full, guess = color.reading_of(info, task.assume_color)
-    plan = estimate(task, info, (matrix, full), crafts, machine, limits, known)
+    plan = timed(estimate(task, info, (matrix, full), crafts, machine, limits), machine, known)
     notes = [*plan.notes, *([guess] if guess else []), *_interlaced(task, info), *told]
     return replace(plan, notes=tuple(dict.fromkeys(notes))), crafts
 

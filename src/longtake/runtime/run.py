@@ -30,7 +30,7 @@ from longtake.planner.calibration import Calibration, Rate, key, megapixels
 from longtake.planner.planner import Crafts, disk_check
 from longtake.runtime import film as films
 from longtake.runtime import measure, pool, recover, workfolder
-from longtake.runtime.segment import render
+from longtake.runtime.segment import Line, render
 from longtake.runtime.stages import Meter
 
 
@@ -108,12 +108,11 @@ def _on_one(
             with job.crafts.engine.open(
                 plan, plan.placement.devices[0], job.crafts.offload
             ) as upscaler:
+                line = Line(film=film, upscaler=upscaler, sink=job.crafts.sink, meter=job.meter)
                 while left:
                     segment, began = left[0], time.monotonic()
                     part = journal.part(segment)
-                    for made in render(
-                        plan, segment, film, upscaler, job.crafts.sink, part, job.meter
-                    ):
+                    for made in render(plan, line, segment, part):
                         yield Advanced(frames=finished + made, of=of)
                     finished += segment.stop - segment.start
                     yield _commit(job, journal, segment, part, time.monotonic() - began)

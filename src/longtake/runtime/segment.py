@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from longtake.core import faults
@@ -13,30 +14,32 @@ from longtake.core.ports import Film, Sink, Upscaler, Writer
 from longtake.runtime.stages import Behind, Meter, ahead
 
 
-def render(
-    plan: Plan,
-    segment: Segment,
-    film: Film,
-    upscaler: Upscaler,
-    sink: Sink,
-    part: Path,
-    meter: Meter,
-) -> Iterator[int]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """What a segment passes through."""
+
+    film: Film
+    upscaler: Upscaler
+    sink: Sink
+    meter: Meter
+
+
+def render(plan: Plan, line: Line, segment: Segment, part: Path) -> Iterator[int]:
     """Write the part of `segment` to `part`; yields the frames finished, counted from its start.
 
     Decoding, the engine and encoding run at once. Closing the generator stops all three.
     """
-    placement = plan.placement
-    reading = film.read(segment.lead, segment.stop + segment.tail, placement.step)
-    clips = ahead(meter.timed("decode", reading), placement.queue)
-    recipe = plan.recipe
+    placement, recipe = plan.placement, plan.recipe
+    reading = line.film.read(segment.lead, segment.stop + segment.tail, placement.step)
     with (
-        closing(clips),  # type: ignore[type-var]
-        sink.open(part, recipe.output, recipe.encoder, segment.start) as writer,
+        closing(ahead(line.meter.timed("decode", reading), placement.queue)) as clips,
+        line.sink.open(part, recipe.output, recipe.encoder, segment.start) as writer,
     ):
-        behind = Behind(lambda clip: _write(writer, clip, film, meter), placement.queue)
+        behind: Behind[Clip] = Behind(
+            lambda clip: _write(writer, clip, line.film, line.meter), placement.queue
+        )
         try:
-            for clip in _upscaled(upscaler, clips, segment, meter):
+            for clip in _upscaled(line.upscaler, clips, segment, line.meter):
                 kept = clip.within(segment.start, segment.stop)
                 if len(kept.pixels):
                     behind.put(kept)
@@ -65,8 +68,7 @@ def _upscaled(
     spent = meter.busy["compute"]
     given = waited.timed("decode", clips)
     for shot in by_shot(given, [stop for _, stop in segment.shots()]):
-        for clip in meter.timed("compute", upscaler.upscale(shot)):
-            yield clip
+        yield from meter.timed("compute", upscaler.upscale(shot))
     # waiting for the decoder happens inside the engine's turn, but is no work of its
     meter.busy["compute"] = max(spent, meter.busy["compute"] - waited.busy["decode"])
 

@@ -23,11 +23,12 @@ from av.video.stream import VideoStream
 from longtake.core.faults import strike
 from longtake.core.plan import Plan, Segment
 from longtake.core.ports import Film
-from longtake.media import tracks
+from longtake.media import carry
+from longtake.media.carry import AnyPacket
 from longtake.media.sinks import _matroska
 from longtake.media.sinks._files import PartDamaged, guarded, settle
 from longtake.media.sinks._parts import BIT_EXACT
-from longtake.media.tracks import AnyPacket, Container
+from longtake.media.tracks import Container
 
 YIELD_EVERY = 256  # frames between two reports of a long part
 _FINEST = 10_000_000  # ticks / s up to which the movie's clock fits pictures and sound exactly
@@ -48,7 +49,7 @@ def join(
     whole = frames == plan.geometry.frames
     clock = Stamps.of(film, plan, frames)
     ends = None if whole else clock.end * clock.time_base
-    with guarded(target), tracks.opened(film, container, plan.task.drop, ends) as others:
+    with guarded(target), carry.opened(film, container, plan.task.drop, ends) as others:
         with _created(target, container, plan, others) as out:
             title = _Header(out=out, plan=plan, container=container, others=others)
             stream = title.streams(parts[0])
@@ -70,7 +71,7 @@ def join(
 
 @contextmanager
 def _created(
-    target: Path, container: Container, plan: Plan, others: tracks.Tracks
+    target: Path, container: Container, plan: Plan, others: carry.Tracks
 ) -> Iterator[OutputContainer]:
     """The target, closed properly or, after an exception, without another one."""
     out = av.open(
@@ -86,7 +87,7 @@ def _created(
     out.close()
 
 
-def _options(container: Container, plan: Plan, others: tracks.Tracks) -> dict[str, str]:
+def _options(container: Container, plan: Plan, others: carry.Tracks) -> dict[str, str]:
     # Packets come in order of time already. Where a track has none for a while (subtitles), libav
     # would hold ten seconds of all others back, and those may be gigabytes.
     options = {"max_interleave_delta": "1"}
@@ -113,7 +114,7 @@ class _Header:
     out: OutputContainer
     plan: Plan
     container: Container
-    others: tracks.Tracks
+    others: carry.Tracks
     title: str = ""  # of the pictures' track
 
     def streams(self, first: Path) -> VideoStream:
@@ -132,7 +133,7 @@ class _Header:
             stream.set_display_rotation(output.rotation)
         source = self.others.film_stream()
         if source is not None:
-            tracks.describe(stream, source)
+            carry.describe(stream, source)
         if self.container == "matroska" and output.sar != 1:
             self.title = stream.metadata.get("title", "")
             stream.metadata["title"] = self.title + _matroska.ROOM
