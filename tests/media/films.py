@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -79,18 +80,14 @@ def make(
         film.pix_fmt = pixel_format
         film.time_base = film.codec_context.time_base = time_base
         film.codec_context.gop_size = gop
-        if codec not in ("ffv1", "png", "mjpeg", "rawvideo", "huffyuv", "prores_ks"):
+        if b_frames:
             film.codec_context.max_b_frames = b_frames
-        if sar is not None:
-            film.codec_context.sample_aspect_ratio = sar
-        if rotation:
-            film.set_display_rotation(rotation)
-        if color is not None:
-            _tag(film.codec_context, color)
+        elif codec in ("libx264", "mpeg2video", "mpeg4"):
+            film.codec_context.max_b_frames = 0
+        _describe(film, sar, rotation, color)
         tone: Any = out.add_stream(*_tone_codec(path)) if sound else None
         art = _add_cover(out, path) if cover else None
-        if chapters:
-            out.set_chapters(_chapters(chapters, frames / rate))
+        out.set_chapters(_chapters(chapters, frames / rate))
         out.start_encoding()
         if art is not None:
             out.mux(art)
@@ -106,6 +103,15 @@ def make(
         if tone is not None:
             _add_tone(out, tone, frames / rate)
     return path
+
+
+def _describe(film: Any, sar: Fraction | None, rotation: int, color: Color | None) -> None:
+    if sar is not None:
+        film.codec_context.sample_aspect_ratio = sar
+    if rotation:
+        film.set_display_rotation(rotation)
+    if color is not None:
+        _tag(film.codec_context, color)
 
 
 def folder(path: Path, numbers: Sequence[int], name: str = "{:04d}.png", **how: Any) -> Path:
@@ -140,7 +146,9 @@ def texture(size: tuple[int, int]) -> Picture:
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
 
     def draw(number: int) -> RGB:
-        waves = [np.sin((x * a + y * b) / 17 + number * 0.21 + a) for a, b in ((1, 2), (3, 1), (2, 2))]
+        waves = [
+            np.sin((x * a + y * b) / 17 + number * 0.21 + a) for a, b in ((1, 2), (3, 1), (2, 2))
+        ]
         rgb = np.stack([128 + 90 * w for w in waves], axis=-1).astype(np.uint8)
         return counter(rgb, number)
 
@@ -228,7 +236,7 @@ def _fields(order: str, size: tuple[int, int], pixel_format: str) -> Any:
         graph.add("setfield", order),
         graph.add("buffersink"),
     ]  # fmt: skip
-    for a, b in zip(chain, chain[1:], strict=False):
+    for a, b in pairwise(chain):
         a.link_to(b)
     graph.configure()
     return graph
@@ -242,7 +250,13 @@ def _tag(target: Any, color: Color) -> None:
 
 
 def _tone_codec(path: Path) -> tuple[str, int]:
-    codecs = {".webm": "libopus", ".avi": "pcm_s16le", ".ts": "mp2", ".mpg": "mp2", ".mxf": "pcm_s16le"}
+    codecs = {
+        ".webm": "libopus",
+        ".avi": "pcm_s16le",
+        ".ts": "mp2",
+        ".mpg": "mp2",
+        ".mxf": "pcm_s16le",
+    }
     return codecs.get(path.suffix, "aac"), 48000
 
 
@@ -260,7 +274,7 @@ def _add_tone(out: Any, stream: Any, seconds: Fraction) -> None:
     out.mux(stream.encode(None))
 
 
-def _add_cover(out: Any, path: Path) -> av.Packet | None:
+def _add_cover(out: Any, path: Path) -> Any:
     """mp4 keeps a cover as a stream of its own, Matroska as an attachment named cover.jpg."""
     if path.suffix != ".mp4":
         picture: Any = av.CodecContext.create("mjpeg", "w")
@@ -278,8 +292,8 @@ def _add_cover(out: Any, path: Path) -> av.Packet | None:
     return art.encode(frame)[0]
 
 
-def _chapters(count: int, seconds: Fraction) -> list[dict[str, Any]]:
-    edges = [int(seconds * 1000 * i / count) for i in range(count + 1)]
+def _chapters(count: int, seconds: Fraction) -> list[Any]:
+    edges = [int(seconds * 1000 * i / max(1, count)) for i in range(count + 1)]
     return [
         {
             "id": i,
@@ -288,5 +302,5 @@ def _chapters(count: int, seconds: Fraction) -> list[dict[str, Any]]:
             "time_base": Fraction(1, 1000),
             "metadata": {"title": f"chapter {i}"},
         }
-        for i, (a, b) in enumerate(zip(edges, edges[1:], strict=False))
+        for i, (a, b) in enumerate(pairwise(edges))
     ]

@@ -16,7 +16,7 @@ from av.error import FFmpegError
 
 from longtake.core.errors import BadInput
 from longtake.core.media import VideoInfo
-from longtake.media import _decode, _structure, guard, images
+from longtake.media import _decode, _facts, _structure, guard, images
 from longtake.media._clock import Clock
 from longtake.media._look import Look, look, thumb
 from longtake.media._records import (
@@ -34,6 +34,9 @@ from longtake.media._records import (
     sealed,
 )
 
+_TOLERANCE = Fraction(1, 2)  # s by which a film may end before its header says
+_ESTIMATED = (*_decode.MPEG, "mov,mp4,m4a,3gp,3g2,mj2")
+"""Where a stated duration proves nothing: guessed by libav, or with an edit list applied to it."""
 _SCAN = 4096  # records looked at in one go
 
 
@@ -48,12 +51,19 @@ class _State:
 
 @dataclass(slots=True)
 class Analysis:
-    """One pass over one film. `run` to its end, then `outcome`."""
+    """One pass over one film. `run` to its end, then `outcome`.
+
+    A strict pass raises `Faulty` at the first thing that the decoder would conceal. A film with
+    faults is decoded by a single thread: with several, what is concealed depends on their timing,
+    and the same frame would look different each time.
+    """
 
     info: VideoInfo
     path: Path  # of index.bin
+    strict: bool = True
     tally: _decode.Tally = field(default_factory=_decode.Tally)
     duration: Fraction = Fraction(0)  # s, of the film's own stream by the header; 0: not stated
+    promised: int = 0  # frames by the header; 0: not stated
     shift: Fraction = Fraction(0)
     frames: int = 0
     _parity: _Parity | None = None
@@ -112,13 +122,14 @@ class Analysis:
         if self.tally.broken_end:
             return True, missing
         if missing:
-            return not self.info.frames or self.frames < self.info.frames, missing
-        if self.duration and not self.info.container.startswith("mov") and self.frames:
-            ends = read_rows(self.path, self.frames - 1, self.frames)[0]
-            begins = read_rows(self.path, 0, 1)[0]
-            there = (int(ends["pts"]) - int(begins["pts"])) * self.info.time_base
-            return there < self.duration * Fraction(98, 100) - 1, 0
-        return False, 0
+            return not self.promised or self.frames < self.promised, missing
+        if self.info.container in _ESTIMATED or not self.frames:
+            return False, 0
+        first, last = (read_rows(self.path, i, i + 1)[0] for i in (0, self.frames - 1))
+        rate = self.info.rate or Fraction(25)
+        end = (int(last["pts"]) + int(last["duration"])) * self.info.time_base
+        there = max(end - int(first["pts"]) * self.info.time_base, self.frames / rate)
+        return self.duration - there > max(_TOLERANCE, 10 / rate), 0
 
     def _resume_points(self, found: int) -> list[int]:
         """Frames from which a pass may go on, best first; empty: only from the start."""
@@ -157,8 +168,7 @@ class Analysis:
         yield number
 
     def _state(self, known: Rows) -> _State:
-        tick = self.info.time_base
-        clock = Clock(1 / ((self.info.rate or Fraction(25)) * tick), max(1, int(1 / tick)))
+        clock = Clock(1 / ((self.info.rate or Fraction(25)) * self.info.time_base))
         if len(known):
             raw = int(known[1]["raw"])
             clock.resume(int(known[1]["pts"]), None if raw == NONE else raw)
@@ -170,36 +180,44 @@ class Analysis:
         if info.container == "images":
             yield from images.frames(info, int(known[0]["raw"]) if len(known) else 0, info.frames)
             return
-        container, stream = _decode.open_stream(info.path, info.stream)
+        threads = guard.THREADS if self.strict else 1
+        container, stream = _decode.open_stream(info.path, info.stream, threads, strict=self.strict)
         with container:
-            self.duration = (stream.duration or 0) * info.time_base
+            self.duration, self.promised = _facts.duration(stream), stream.frames
             self.shift = _decode.clock_origin(container)
             if len(known):
                 before = read_rows(self.path, max(0, again - _decode.REORDER), again + 1)
                 if not _decode.seek(container, stream, known[0], before[0]):
                     raise _Missed
-            waiting = len(known) > 0
-            size: tuple[int, int] | None = None
-            given = 0
-            for frame in _decode.frames(container, stream, self.tally, info.path):
-                if waiting:
-                    raw = _decode.raw_time(frame)
-                    if raw is None or raw > known[0]["raw"]:
-                        raise _Missed
-                    if raw < known[0]["raw"]:
-                        continue
-                    waiting = False
-                    self.tally.lost = 0
-                if size is None:
-                    size = info.width, info.height
-                if (frame.width, frame.height) != size:
+            given = again
+            found = _decode.frames(container, stream, self.tally, info.path)
+            for frame in self._from(known[0], found) if len(known) else found:
+                if self.strict and self.tally.faults:
+                    raise Faulty(given)
+                if (frame.width, frame.height) != (info.width, info.height):
                     raise BadInput(
                         f"{info.path}: frame {given} is {frame.width}x{frame.height} px, those "
-                        f"before it are {size[0]}x{size[1]}: a change of size inside a film is "
-                        "not supported."
+                        f"before it are {info.width}x{info.height}: a change of size inside a "
+                        "film is not supported."
                     )
                 given += 1
                 yield frame
+            if self.strict and self.tally.faults:
+                raise Faulty(given)
+
+    def _from(self, row: Rows, found: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        """The frames from the one of `row` on; what went wrong before it does not count."""
+        wanted = int(row["raw"])
+        for frame in found:
+            raw = _decode.raw_time(frame)
+            if raw is None or raw > wanted:
+                raise _Missed
+            if raw == wanted:
+                self.tally.lost = self.tally.faults = 0
+                yield frame
+                yield from found
+                return
+        raise _Missed
 
     def _record(self, row: Rows, frame: av.VideoFrame, seen: Look, state: _State) -> None:
         raw = _decode.raw_time(frame)
@@ -223,6 +241,10 @@ class Analysis:
         row["lost"] = min(self.tally.lost, 0xFFFF)
         seal(row)
         state.earlier, state.before = state.before, seen
+
+
+class Faulty(Exception):
+    """The stream has faults that a player conceals."""
 
 
 class _Missed(Exception):

@@ -19,6 +19,7 @@ STANDARD = tuple(
     )
 )  # fmt: skip
 _FINEST = 1_000_000  # ticks per second that an output's time base gets at most
+_JUMP = 5  # frames
 _RATE_LIMIT = 60_000  # denominator up to which a measured rate is looked for
 
 
@@ -35,13 +36,12 @@ class Clock:
     """Gives every frame a timestamp later than the one before it; no frame is ever left out.
 
     Where a frame has none, it follows its predecessor by 1 / rate. Where it has one that is not
-    later (a duplicate), it follows by one tick. Where the clock jumps back by more than a second
+    later (a duplicate), it follows by one tick. Where the clock jumps back by more than some frames
     (two recordings in one file), all that comes after is moved so that it follows by 1 / rate.
     """
 
-    def __init__(self, step: Fraction, second: int) -> None:
+    def __init__(self, step: Fraction) -> None:
         self._step = step  # ticks per frame, as the header states the rate
-        self._second = second  # ticks per second
         self._last: int | None = None
         self._moved = 0
         self._anchor: tuple[int, int] = (0, 0)  # (shown, frames since)
@@ -51,7 +51,7 @@ class Clock:
         """Go on after a frame that was shown at `shown` and had the timestamp `raw`."""
         self._last = shown
         self._anchor = (shown, 0)
-        if raw is not None and abs(shown - raw) > self._second:
+        if raw is not None and abs(shown - raw) > _JUMP * self._step:
             self._moved = shown - raw
 
     def show(self, raw: int | None) -> int:
@@ -67,7 +67,7 @@ class Clock:
             value = raw + self._moved
             if last is not None and value <= last:
                 self.repaired += 1
-                if last - value > self._second:
+                if last - value > _JUMP * self._step:
                     value = last + max(1, round(self._step))
                     self._moved = value - raw
                 else:

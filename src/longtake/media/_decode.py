@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from pathlib import Path
 
 import av
@@ -38,10 +38,13 @@ class Tally:
     lost: int = 0  # packets that could not be decoded since the last frame was given
     errors: int = 0  # such packets in all, after the first frame
     early: int = 0  # such packets before the first frame: a recording that began mid-picture
+    faults: int = 0  # packets at which the decoder complained, wherever they lie
     broken_end: bool = False  # the last packet was cut off, or reading ended with an error
 
 
-def open_stream(path: Path, stream: int) -> tuple[InputContainer, VideoStream]:
+def open_stream(
+    path: Path, stream: int, threads: int = guard.THREADS, *, strict: bool = False
+) -> tuple[InputContainer, VideoStream]:
     """The container and the stream that `probe` chose, its decoder set up. Raises BadInput."""
     container = guard.open_film(path)
     try:
@@ -53,7 +56,7 @@ def open_stream(path: Path, stream: int) -> tuple[InputContainer, VideoStream]:
         for other in container.streams:
             if other.index != stream:
                 other.discard = av.stream.Discard.all
-        guard.prepare(film)
+        guard.prepare(film, threads, strict=strict)
     except BaseException:
         container.close()
         raise
@@ -61,17 +64,24 @@ def open_stream(path: Path, stream: int) -> tuple[InputContainer, VideoStream]:
 
 
 def frames(
-    container: InputContainer, stream: VideoStream, tally: Tally, path: Path
+    container: InputContainer,
+    stream: VideoStream,
+    tally: Tally,
+    path: Path,
+    most: int | None = None,
 ) -> Generator[av.VideoFrame]:
     """Frames in presentation order from where the container stands.
 
     A packet that cannot be decoded is counted in `tally` and skipped; a packet that is the last
-    and was cut off is not decoded. Raises BadInput when reading takes too long.
+    and was cut off is not decoded. Ends after `most` packets. Raises BadInput when reading takes
+    too long and when the film is encrypted.
     """
     seen = False
     context = stream.codec_context
     times: list[int] | None = [] if container.format.name in UNTIMED else None
     for packet in _packets(container, stream, tally, path):
+        if most is not None and tally.packets > most:
+            return
         if times is not None and packet is not None and packet.dts is not None:
             heappush(times, packet.dts)
         try:
@@ -80,6 +90,10 @@ def frames(
             return
         except FFmpegError:
             tally.lost += 1
+            tally.faults += 1
+            if times and packet is not None and packet.dts in times:
+                times.remove(packet.dts)
+                heapify(times)
             if seen:
                 tally.errors += 1
             else:
@@ -105,11 +119,15 @@ def _packets(
             if held is not None:
                 yield held
             tally.packets += 1
+            if packet.has_sidedata("encryption_info"):
+                raise BadInput(f"{path}: the film is encrypted.")
             held = packet
     except ExitError:
         raise BadInput(f"{path}: reading took longer than {guard.OPEN_SECONDS:g} s.") from None
     except FFmpegError:
         tally.broken_end = True
+    except IndexError:
+        pass  # PyAV, at the end, where the file announced streams that it did not have at first
     if held is not None and held.is_corrupt:
         tally.broken_end = True
     elif held is not None:

@@ -7,6 +7,7 @@ from fractions import Fraction
 import av
 from av.video.codeccontext import VideoCodecContext
 from av.video.format import VideoFormat
+from av.video.stream import VideoStream
 
 from longtake.core.media import UNSPECIFIED, Chroma, Color, FieldOrder
 
@@ -66,6 +67,17 @@ def fields(frame: av.VideoFrame | None, context: VideoCodecContext) -> FieldOrde
     if frame.interlaced_frame:
         return "tff"
     return "progressive"
+
+
+def duration(stream: VideoStream) -> Fraction:
+    """Seconds of the stream itself: by its header, or by its tag (Matroska); 0 if unknown."""
+    if stream.duration and stream.time_base:
+        return stream.duration * stream.time_base
+    try:
+        hours, minutes, seconds = stream.metadata.get("DURATION", "").split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
+    except ValueError:
+        return Fraction(0)
 
 
 def ratio(value: Fraction | None) -> Fraction:

@@ -57,7 +57,6 @@ def open_film(path: Path, *, timeout: float = OPEN_SECONDS) -> InputContainer:
     options = {
         "format_whitelist": FORMATS,
         "protocol_whitelist": "file",
-        "max_streams": str(MAX_STREAMS),
         **_CODEC_OPTIONS,
     }
     try:
@@ -144,10 +143,15 @@ def bound(width: int, height: int, path: Path) -> None:
         )
 
 
-def prepare(stream: VideoStream, threads: int = THREADS) -> VideoCodecContext:
-    """The decoder of a checked stream, set up but not yet open."""
+def prepare(
+    stream: VideoStream, threads: int = THREADS, *, strict: bool = False
+) -> VideoCodecContext:
+    """The decoder of a checked stream, set up but not yet open.
+
+    `strict`: what it would conceal becomes an error.
+    """
     context = stream.codec_context
-    context.options = dict(_CODEC_OPTIONS)
+    context.options = _CODEC_OPTIONS | ({"err_detect": "+explode"} if strict else {})
     context.thread_count = threads
     context.thread_type = ThreadType.AUTO
     return context

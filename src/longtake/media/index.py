@@ -3,8 +3,8 @@
 `index.bin` holds fixed-size records in presentation order, `index.json` what is true of the whole.
 Both lie in a job's work folder. A record says when its frame is shown, by which timestamp the
 decoder names it, a fingerprint by which the same picture is known again after a seek, and what the
-search for cuts needs. The file is appended to and read in slices,
-so memory does not grow with the film.
+search for cuts needs. The file is appended to and read in slices, so that memory does not grow with
+the film.
 
 Timestamps are those of the source, in its ticks; `pts` is what is shown (strictly rising, see
 `_clock.Clock`), `raw` what the decoder said (`NONE` where it said nothing).
@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -24,7 +24,7 @@ import numpy as np
 
 from longtake.core.errors import BadInput
 from longtake.core.media import FieldOrder, VideoInfo
-from longtake.media import _analysis, _clock
+from longtake.media import _analysis, _clock, images
 from longtake.media._clock import Timing
 from longtake.media._records import CORRUPT, INTERLACED, KEY, NONE, RECORD, TOP, Rows, read_rows
 
@@ -41,6 +41,8 @@ class Facts:
     source: str  # name of the bytes: size and modification time
     stream: int
     complete: bool = False
+    strict: bool = True  # decoded by several threads; with faults, by one
+    faulty: bool = False  # the decoder met faults, which it may conceal
     frames: int = 0
     expected: int = 0  # frames that the header promised; 0 where it says nothing
     errors: int = 0  # packets that could not be decoded, after the first frame
@@ -50,9 +52,7 @@ class Facts:
     broken: bool = False  # the film broke off
     repaired: int = 0  # timestamps that were not strictly rising, or missing
     sorted: bool = True  # `raw` is known and strictly rising: frames can be named by it
-    shift: str = (
-        "0"  # s to subtract from the source's clock: where that clock's origin is arbitrary
-    )
+    shift: str = "0"  # s to subtract from the source's clock, where its origin is arbitrary
     crc: int = 0  # CRC-32 of index.bin
 
 
@@ -142,19 +142,40 @@ def build(info: VideoInfo, folder: Path, drop: Sequence[str] = ()) -> Iterator[i
     folder.mkdir(parents=True, exist_ok=True)
     facts = _facts(folder)
     if facts is None or not _fits(facts, info) or not _whole(folder, facts):
-        facts = Facts(version=VERSION, source=identity(info), stream=info.stream)
-        (folder / BIN).unlink(missing_ok=True)
-        _write(folder, facts)
+        facts = _begin(info, folder, strict=True)
+    if facts.strict and "damaged" in drop:
+        facts = _begin(info, folder, strict=False)
+    if not facts.complete and facts.strict:
+        try:
+            facts = yield from _analyse(info, folder, facts)
+        except _analysis.Faulty:
+            facts = _begin(info, folder, strict=False, faulty=True)
     if not facts.complete:
-        analysis = _analysis.Analysis(info, folder / BIN)
-        yield from analysis.run()
-        facts = replace(facts, complete=True, **analysis.outcome())
-        facts = replace(facts, crc=_crc(folder / BIN))
-        if identity(info) != facts.source:
-            raise BadInput(f"{info.path}: it changed while it was being read.")
-        _write(folder, facts)
+        facts = yield from _analyse(info, folder, facts)
     yield facts.frames
     judge(info, facts, drop)
+
+
+def _begin(info: VideoInfo, folder: Path, *, strict: bool, faulty: bool = False) -> Facts:
+    """An empty index."""
+    facts = Facts(
+        version=VERSION, source=identity(info), stream=info.stream, strict=strict, faulty=faulty
+    )
+    (folder / BIN).unlink(missing_ok=True)
+    _write(folder, facts)
+    return facts
+
+
+def _analyse(info: VideoInfo, folder: Path, facts: Facts) -> Generator[int, None, Facts]:
+    """Complete the index. Raises _analysis.Faulty."""
+    analysis = _analysis.Analysis(info, folder / BIN, facts.strict)
+    yield from analysis.run()
+    if identity(info) != facts.source:
+        raise BadInput(f"{info.path}: it changed while it was being read.")
+    facts = replace(facts, complete=True, **analysis.outcome())
+    facts = replace(facts, crc=_crc(folder / BIN))
+    _write(folder, facts)
+    return facts
 
 
 def judge(info: VideoInfo, facts: Facts, drop: Sequence[str]) -> None:
@@ -162,7 +183,7 @@ def judge(info: VideoInfo, facts: Facts, drop: Sequence[str]) -> None:
     if not facts.frames:
         raise BadInput(f"{info.path}: not one frame of it can be decoded ({info.codec}).")
     if facts.broken and "tail" not in drop:
-        of = f"{facts.frames} of {facts.expected}" if facts.expected else f"{facts.frames}"
+        of = _of(facts)
         gone = f" ({facts.missing} bytes are missing at its end)" if facts.missing else ""
         raise BadInput(
             f"{info.path}: the file broke off{gone}: {of} frames are there. Copy or download it "
@@ -176,6 +197,12 @@ def judge(info: VideoInfo, facts: Facts, drop: Sequence[str]) -> None:
         )
 
 
+def _of(facts: Facts) -> str:
+    """How many frames there are, of how many, where the header knows of more."""
+    known = facts.expected > facts.frames
+    return f"{facts.frames} of {facts.expected}" if known else f"{facts.frames}"
+
+
 def exact_info(info: VideoInfo, index: FilmIndex) -> VideoInfo:
     """The film's description with everything that only decoding tells."""
     facts = index.facts
@@ -184,13 +211,14 @@ def exact_info(info: VideoInfo, index: FilmIndex) -> VideoInfo:
     fields = index.fields()
     notes = [*info.notes]
     if facts.broken:
-        of = f" of {facts.expected}" if facts.expected else ""
-        notes.append(f"The file broke off: {facts.frames}{of} frames are there.")
+        notes.append(f"The file broke off: {_of(facts)} frames are there.")
     if facts.errors:
         notes.append(
             f"{facts.errors} packets could not be decoded and were left out, the first before "
             f"frame {facts.first_error}."
         )
+    elif facts.faulty:
+        notes.append("The stream has faults: what they spoil is concealed as a player does it.")
     if facts.early:
         notes.append(f"{facts.early} packets before the first whole frame were left out.")
     if facts.repaired:
@@ -209,15 +237,13 @@ def exact_info(info: VideoInfo, index: FilmIndex) -> VideoInfo:
         duration=(index.end(len(index), info.time_base, timing.rate) - first) * info.time_base,
         variable=timing.variable,
         fields=info.fields if fields == "progressive" and info.fields != "unknown" else fields,
-        notes=tuple(notes),
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 
 def identity(info: VideoInfo) -> str:
     """A cheap name of the source's bytes: sizes and modification times, not the content."""
     if info.container == "images":
-        from longtake.media import images
-
         return images.identity(info)
     about = info.path.stat()
     return f"{about.st_size}-{about.st_mtime_ns}"

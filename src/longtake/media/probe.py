@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from fractions import Fraction
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ from av.video.stream import VideoStream
 
 from longtake.core.errors import BadInput
 from longtake.core.media import Track, TrackKind, VideoInfo
-from longtake.media import _clock, _decode, _facts, color, guard, images
+from longtake.media import _clock, _decode, _facts, _structure, color, guard, images
 
+_PATIENCE = 2000  # packets among which there must be one frame that can be decoded
 _KINDS: dict[str, TrackKind] = {
     "video": "video",
     "audio": "audio",
@@ -49,10 +49,15 @@ def probe(path: Path, rate: Fraction | None = None) -> VideoInfo:
     with container:
         film = guard.film_stream(container, path)
         guard.prepare(film, threads=1)
-        before = _stated(container, film)
-        with closing(_decode.frames(container, film, _decode.Tally(), path)) as found:
-            first = next(islice(found, 1), None)
-        return _describe(path, container, film, first, before)
+        whole = Fraction(max(0, container.duration or 0), 1_000_000)
+        duration = _facts.duration(film) or whole  # before decoding: libav then changes it
+        with closing(_decode.frames(container, film, _decode.Tally(), path, _PATIENCE)) as found:
+            first = next(found, None)
+        if first is None:
+            missing = _structure.overhang(path)
+            why = f"{missing} bytes are missing at its end" if missing else film.codec.name
+            raise BadInput(f"{path}: not one frame of it can be decoded ({why}).")
+        return _describe(path, container, film, first, duration)
 
 
 def refuse(info: VideoInfo, drop: Sequence[str] = ()) -> None:
@@ -84,28 +89,20 @@ def _describe(
     path: Path,
     container: InputContainer,
     film: VideoStream,
-    first: av.VideoFrame | None,
+    first: av.VideoFrame,
     duration: Fraction,
 ) -> VideoInfo:
     context = film.codec_context
-    form = first.format if first is not None else context.format
-    if form is None:
-        raise BadInput(f"{path}: its pixels are of no known format; nothing can be decoded.")
-    width, height = (first or context).width, (first or context).height
-    guard.bound(width, height, path)
-    bits, chroma, alpha = _facts.pixels(form)
+    guard.bound(first.width, first.height, path)
+    bits, chroma, alpha = _facts.pixels(first.format)
     rate = _rate(film)
     notes = [f"{_DYNAMIC[t]} is stated." for t in _side_data(first)]
-    if first is None:
-        notes.append("The first frame cannot be decoded.")
-    elif film.codec_context.name != film.codec.name:
-        notes.append(f"Decoded by {film.codec.name}.")
     return VideoInfo(
         path=path,
         container=container.format.name,
         codec=film.codec.canonical_name,
-        width=width,
-        height=height,
+        width=first.width,
+        height=first.height,
         frames=film.frames or round(duration * rate),
         rate=rate,
         time_base=film.time_base or Fraction(1, 1000),
@@ -116,7 +113,7 @@ def _describe(
         alpha=alpha or film.metadata.get("alpha_mode") == "1",
         color=_facts.color(first, context),
         sar=_facts.ratio(film.sample_aspect_ratio),
-        rotation=first.rotation if first is not None else 0,
+        rotation=first.rotation,
         fields=_facts.fields(first, context),
         stream=film.index,
         tracks=tuple(_track(s) for s in container.streams if s.index != film.index),
@@ -138,21 +135,7 @@ def _rate(film: VideoStream) -> Fraction:
     return best
 
 
-def _stated(container: InputContainer, film: VideoStream) -> Fraction:
-    """Seconds of the film: its own duration, its tag (Matroska), else the container's."""
-    if film.duration and film.time_base:
-        return film.duration * film.time_base
-    tag = film.metadata.get("DURATION", "")
-    try:
-        hours, minutes, seconds = tag.split(":")
-        return Fraction(int(hours) * 3600 + int(minutes) * 60) + Fraction(seconds)
-    except ValueError:
-        return Fraction(max(0, container.duration or 0), 1_000_000)
-
-
-def _side_data(frame: av.VideoFrame | None) -> list[SideData]:
-    if frame is None:
-        return []
+def _side_data(frame: av.VideoFrame) -> list[SideData]:
     held: Any = frame.side_data  # PyAV's stub calls it a single SideData
     return [item.type for item in held if item.type in _DYNAMIC]
 

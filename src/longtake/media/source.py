@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, closing
-from fractions import Fraction
 from itertools import islice
 
 import av
@@ -178,8 +177,8 @@ class FileFilm:
             except _Missed:
                 continue
         raise BadInput(
-            f"{self.info.path}: frame {at} cannot be read again as it was analysed. The file has "
-            "changed, or it lies on a disk that fails."
+            f"{self.info.path}: frame {at} cannot be read again as it was analysed: the film is "
+            "damaged there, or the disk fails. --restart --drop damaged takes it as it comes."
         )
 
     def _entries(self, frame: int) -> Iterator[int]:
@@ -196,7 +195,9 @@ class FileFilm:
 
     def _from(self, key: int, start: int, stop: int) -> Generator[av.VideoFrame]:
         """Frames [start, stop), decoded from keyframe `key`. Raises _Missed."""
-        container, stream = _decode.open_stream(self.info.path, self.info.stream)
+        container, stream = _decode.open_stream(
+            self.info.path, self.info.stream, guard.THREADS if self.index.facts.strict else 1
+        )
         with container:
             if key:
                 rows = self.index.rows(key - _decode.REORDER, key + 1)

@@ -27,7 +27,7 @@ from longtake.media._tally import Tally, end_of, track_faults
 from longtake.media.carry import AnyPacket
 from longtake.media.color import IDENTITY
 from longtake.media.sinks import png
-from longtake.media.tracks import Container
+from longtake.media.tracks import Container, ways
 
 THREADS = 2  # of the decoder
 STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}
@@ -201,73 +201,104 @@ def _picture(path: Path) -> av.VideoFrame:
 
 def _file(path: Path, looks: Pictures) -> Iterator[int]:
     container: Container = "matroska" if path.suffix.lower() == ".mkv" else "mp4"
-    end, told = Fraction(0), 0
+    told = 0
     try:
         with av.open(str(path)) as file:
-            stream = _pictures_of(file)
-            others = [s for s in file.streams if s.index != stream.index]
-            tallies = {s.index: Tally() for s in others}
-            for now in _decoded(file, stream, looks, tallies):
-                end = now
+            watch = _Watch(stream=_pictures_of(file, looks, container), looks=looks)
+            for _ in watch.through(file):
                 if looks.seen >= told + STRETCH:
                     told = looks.seen
                     yield told
-            found: list[tuple[str, Tally]] = [(s.type, tallies[s.index]) for s in others]
-            tick = stream.time_base or Fraction(1)
+            watch.finish()
+            types = {s.index: s.type for s in file.streams}
+            found = [(types[index], tally) for index, tally in watch.tallies.items()]
     except (av.FFmpegError, IndexError) as error:
         looks.wrong.tell(f"frame {looks.seen} or a little later cannot be decoded ({error})")
         return
     yield looks.seen
-    if looks.seen == looks.frames:
-        _ends(end, looks, tick)
     for fault in track_faults(looks.film, looks.plan, looks.frames, container, found):
         looks.wrong.tell(fault)
 
 
-def _pictures_of(file: InputContainer) -> VideoStream:
-    """The film's stream: the first of pictures that is not a cover."""
-    return next(s for s in file.streams.video if not carry.covers(s))
+def _pictures_of(file: InputContainer, looks: Pictures, container: Container) -> VideoStream:
+    """The film's stream: it stands where it stood in the source, covers aside."""
+    info = looks.film.info
+    kept = ways(info, container, looks.plan.task.drop).kept
+    before = [w for w in kept if w.track.kind == "video" and w.how == "copy"]
+    number = len([w for w in before if w.track.index < info.stream])
+    return [s for s in file.streams.video if not carry.covers(s)][number]
 
 
-def _told(frame: av.VideoFrame, stream: VideoStream, output: OutputFormat, wrong: Faults) -> None:
-    """Geometry and colour as stream and frame tell them to a player."""
-    told = {
-        "sample aspect ratio": (stream.sample_aspect_ratio or Fraction(1), output.sar),
-        "rotation": (frame.rotation % 360, output.rotation % 360),
-        "colour matrix": (int(frame.colorspace), output.color.matrix),
-        "colour primaries": (int(frame.color_primaries), output.color.primaries),
-        "transfer curve": (int(frame.color_trc), output.color.transfer),
-        "full range": (int(frame.color_range) == 2, bool(output.color.full_range)),
-    }
-    for what, (found, planned) in told.items():
-        if found != planned:
-            wrong.tell(f"{what} {found} instead of {planned}")
+@dataclass(slots=True, kw_only=True)
+class _Watch:
+    """One pass over a file: its pictures are decoded, its other packets counted."""
 
+    stream: VideoStream
+    looks: Pictures
+    tallies: dict[int, Tally] = field(default_factory=dict)
+    packets: int = 0  # of the pictures
+    end: Fraction = Fraction(0)  # s: of the pictures
 
-def _decoded(
-    file: InputContainer, stream: VideoStream, looks: Pictures, tallies: dict[int, Tally]
-) -> Iterator[Fraction]:
-    """Feeds every packet to who looks at it; yields where the film ends so far (s)."""
-    base = stream.time_base or Fraction(1)
-    end, packets = Fraction(0), 0
-    stream.codec_context.options = STRICT
-    stream.thread_count = THREADS
-    stream.thread_type = ThreadType.AUTO
-    for packet in file.demux():
-        if packet.stream.index != stream.index:
-            tallies[packet.stream.index].take(packet)
-            continue
+    def through(self, file: InputContainer) -> Iterator[None]:
+        """Yields after every packet of the pictures."""
+        for other in file.streams:
+            if other.index != self.stream.index:
+                self.tallies[other.index] = Tally()
+        self.stream.codec_context.options = STRICT
+        self.stream.thread_count = THREADS
+        self.stream.thread_type = ThreadType.AUTO
+        for packet in file.demux():
+            if packet.stream.index != self.stream.index:
+                self.tallies[packet.stream.index].take(packet)
+                continue
+            self._take(packet)
+            yield
+
+    def _take(self, packet: AnyPacket) -> None:
+        base = packet.time_base
         if packet.size:
-            end = max(end, ((packet.pts or 0) + (packet.duration or 0)) * base)
-            if stream.codec_context.name == "ffv1" and not _slices_intact(bytes(packet)):
-                looks.wrong.frame("has a slice with a wrong checksum", packets)
-            packets += 1
+            self.end = max(self.end, ((packet.pts or 0) + (packet.duration or 0)) * base)
+            if self.stream.codec_context.name == "ffv1" and not _slices_intact(bytes(packet)):
+                self.looks.wrong.frame("has a slice with a wrong checksum", self.packets)
+            self.packets += 1
         for frame in packet.decode():
             assert isinstance(frame, av.VideoFrame)
-            if not looks.seen:
-                _told(frame, stream, looks.plan.recipe.output, looks.wrong)
-            looks.take(frame, (frame.pts or 0) * base, base)
-        yield end
+            if not self.looks.seen:
+                self._told(frame)
+            self.looks.take(frame, (frame.pts or 0) * base, base)
+
+    def _told(self, frame: av.VideoFrame) -> None:
+        """Geometry and colour as stream and frame tell them to a player."""
+        output = self.looks.plan.recipe.output
+        told = {
+            "sample aspect ratio": (self.stream.sample_aspect_ratio or Fraction(1), output.sar),
+            "rotation": (frame.rotation % 360, output.rotation % 360),
+            "colour matrix": (int(frame.colorspace), output.color.matrix),
+            "colour primaries": (int(frame.color_primaries), output.color.primaries),
+            "transfer curve": (int(frame.color_trc), output.color.transfer),
+            "full range": (int(frame.color_range) == 2, bool(output.color.full_range)),
+        }
+        for what, (found, planned) in told.items():
+            if found != planned:
+                self.looks.wrong.tell(f"{what} {found} instead of {planned}")
+
+    def finish(self) -> None:
+        """Whether the last frame ends when it should; its start and length are both rounded.
+
+        Of a variable rate only an mp4 without reordering says how long each frame lasts.
+        """
+        looks, output = self.looks, self.looks.plan.recipe.output
+        tick = self.stream.time_base or Fraction(1)
+        reorders = self.stream.codec_context.reorder_depth > 0
+        if looks.seen != looks.frames or (
+            output.variable and (reorders or tick > output.time_base)
+        ):
+            return
+        planned = end_of(looks.film, looks.plan, looks.frames) * output.time_base
+        if abs(self.end - planned) > max(tick, output.time_base) + tick:
+            looks.wrong.tell(
+                f"the pictures end at {float(self.end):.6f} s, not at {float(planned):.6f} s"
+            )
 
 
 _MIRRORED = bytes(int(f"{i:08b}"[::-1], 2) for i in range(256))
@@ -287,11 +318,3 @@ def _slices_intact(data: bytes) -> bool:
             return False
         end = start
     return end == 0
-
-
-def _ends(end: Fraction, looks: Pictures, tick: Fraction) -> None:
-    """Whether the last frame ends when it should; its start and its duration are both rounded."""
-    base = looks.plan.recipe.output.time_base
-    planned = end_of(looks.film, looks.plan, looks.frames) * base
-    if abs(end - planned) > max(tick, base) + tick:
-        looks.wrong.tell(f"the pictures end at {float(end):.6f} s, not at {float(planned):.6f} s")

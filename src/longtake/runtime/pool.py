@@ -19,6 +19,7 @@ from longtake.core.errors import LongtakeError
 from longtake.core.plan import Plan, Segment
 from longtake.core.plugins import find
 from longtake.core.ports import Ledger
+from longtake.media.verify import part as check_part
 from longtake.runtime import recover
 from longtake.runtime.film import open_film
 from longtake.runtime.prepare import sink_for
@@ -46,7 +47,8 @@ def render_all(
 ) -> Iterator[tuple[str, Any]]:
     """Make the segments `left` on all devices of the plan.
 
-    Yields ("frames", (segment, n)), ("done", (segment, part, seconds)) and ("died", device).
+    Yields ("frames", (segment, n)), ("done", (segment, part, seconds)), ("died", device) and
+    ("replanned", (reason, placement)) where a worker ran out of memory.
     """
     waiting = list(reversed(left))
     workers = [_start(plan, folder, device) for device in plan.placement.devices[: len(left)]]
@@ -57,7 +59,13 @@ def render_all(
                     _deal(worker, waiting.pop(), ledger)
             for ready in wait([w.pipe for w in workers]):
                 worker = next(w for w in workers if w.pipe is ready)
-                yield from _heard(worker, workers, waiting, ledger, meter)
+                heard = _heard(worker, workers, waiting)
+                for kind, value in heard:
+                    yield (
+                        ("done", _committed(plan, worker, value, ledger, meter))
+                        if kind == "made"
+                        else (kind, value)
+                    )
     finally:
         _stop(workers)
 
@@ -81,15 +89,14 @@ def _deal(worker: _Worker, segment: Segment, ledger: Ledger) -> None:
 
 
 def _heard(
-    worker: _Worker, workers: list[_Worker], waiting: list[Segment], ledger: Ledger, meter: Meter
+    worker: _Worker, workers: list[_Worker], waiting: list[Segment]
 ) -> Iterator[tuple[str, Any]]:
-    segment = worker.segment
     try:
         kind, value = worker.pipe.recv()
     except (EOFError, OSError):
         workers.remove(worker)
-        if segment is not None:
-            waiting.append(segment)
+        if worker.segment is not None:
+            waiting.append(worker.segment)
         if not workers:
             raise WorkerFailed(
                 f"{worker.device} ended without a word (exit code {worker.process.exitcode}); no "
@@ -99,17 +106,23 @@ def _heard(
         return
     if kind == "error":
         raise value
+    yield (kind, (worker.segment, value)) if kind == "frames" else (kind, value)
+
+
+def _committed(
+    plan: Plan, worker: _Worker, made: tuple[str, dict[str, float]], ledger: Ledger, meter: Meter
+) -> tuple[Segment, Path, float]:
+    """Check and commit the part that a worker has made; the worker is free again."""
+    segment = worker.segment
     assert segment is not None
-    if kind == "frames":
-        yield "frames", (segment, value)
-        return
-    part, busy = value
+    part, busy = made
     for stage, seconds in busy.items():
         meter.busy[stage] += seconds
     seconds = time.monotonic() - worker.began
+    check_part(Path(part), plan.recipe.output, segment.stop - segment.start)
     final = ledger.commit(segment, Path(part), seconds)
     worker.segment = None
-    yield "done", (segment, final, seconds)
+    return segment, final, seconds
 
 
 def _stop(workers: list[_Worker]) -> None:
@@ -146,12 +159,13 @@ def _work(pipe: Connection, plan_json: str, folder: str, device: str) -> None:
                         line = Line(film=film, upscaler=upscaler, sink=sink, meter=meter)
                         for done in render(plan, line, segment, Path(part)):
                             pipe.send(("frames", done))
-                        pipe.send(("done", (part, meter.busy)))
+                        pipe.send(("made", (part, meter.busy)))
                         order = pipe.recv()
             except Exception as error:
                 if not recover.memory_ran_out(error):
                     raise
                 plan = recover.downgraded(plan, engine, error)
+                pipe.send(("replanned", (str(error), plan.placement)))
     except (EOFError, BrokenPipeError):
         return  # the parent has gone
     except Exception as error:  # noqa: BLE001 - told to the parent, which ends the job

@@ -160,6 +160,8 @@ def _on_many(job: Job, journal: Journal, left: list[Segment], finished: int) -> 
             finished += segment.stop - segment.start
             job.frames += segment.stop - segment.start
             yield _done(segment, final, seconds)
+        elif kind == "replanned":
+            yield Replanned(reason=value[0], placement=value[1])
         else:
             yield Warned(message=f"{value} died; its segment goes to another device.")
 

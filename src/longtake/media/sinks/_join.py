@@ -23,11 +23,11 @@ from av.video.stream import VideoStream
 from longtake.core.faults import strike
 from longtake.core.plan import Plan, Segment
 from longtake.core.ports import Film
-from longtake.media import carry
+from longtake.media import carry, color
 from longtake.media.carry import AnyPacket
 from longtake.media.sinks import _matroska
 from longtake.media.sinks._files import PartDamaged, guarded, settle
-from longtake.media.sinks._parts import BIT_EXACT
+from longtake.media.sinks._parts import BIT_EXACT, colour_flag
 from longtake.media.tracks import Container
 
 YIELD_EVERY = 256  # frames between two reports of a long part
@@ -102,7 +102,7 @@ def _options(container: Container, plan: Plan, others: carry.Tracks) -> dict[str
     return options | {
         "movie_timescale": str(movie),
         "video_track_timescale": str(ticks),
-        "movflags": "+faststart+write_colr",
+        "movflags": "+faststart" + colour_flag(plan.recipe.output),
         "strict": "experimental",  # TrueHD in mp4
     }
 
@@ -126,6 +126,7 @@ class _Header:
         stream.time_base = output.time_base
         stream.codec_context.time_base = output.time_base
         stream.codec_context.sample_aspect_ratio = output.sar
+        color.tag(stream.codec_context, output.color)
         # A rate of 0 is not stated: frames of a variable film have no common duration.
         variable = output.variable and self.container == "matroska"
         stream.codec_context.framerate = Fraction(0) if variable else output.rate
@@ -190,11 +191,20 @@ class Stamps:
 
     def decoded(self, depth: int) -> Iterator[int]:
         """Decoding stamps in coding order: those of `depth` frames earlier, extrapolated before."""
-        first = self.shown(0, min(self.frames, depth + 1))
-        step = min((b - a for a, b in pairwise(first)), default=1)
-        yield from (first[0] - step * n for n in range(depth, 0, -1))
+        yield from (self.shown(0, 1)[0] - self._step(depth) * n for n in range(depth, 0, -1))
         for start in range(0, self.frames, YIELD_EVERY):
             yield from self.film.pts(start, min(start + YIELD_EVERY, self.frames))
+
+    def _step(self, depth: int) -> int:
+        """Ticks between the extrapolated stamps: as the film ends, so it must begin.
+
+        The samples of an mp4 last from one decoding stamp to the next. Their sum reaches the end
+        of the film if what is missing behind is put before. More than the first frame lasts it
+        must not be: libav's muxer (8.1) then moves the whole film.
+        """
+        tail = self.shown(max(0, self.frames - depth - 1), self.frames)
+        first = self.shown(0, 1)
+        return min(first[1] - first[0], max(b - a for a, b in pairwise(tail)))
 
 
 def _pictures(parts: Iterator[tuple[Path, Segment]], clock: Stamps) -> Iterator[AnyPacket]:

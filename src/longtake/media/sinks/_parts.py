@@ -19,7 +19,7 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from longtake.core.faults import strike
-from longtake.core.media import Chroma, Clip, OutputFormat, VideoInfo
+from longtake.core.media import Chroma, Clip, Color, OutputFormat, VideoInfo
 from longtake.core.plan import Encoder
 from longtake.media import color
 from longtake.media.sinks._files import guarded, settle
@@ -39,6 +39,11 @@ def chroma(info: VideoInfo, encoder: str) -> Chroma:
     return info.chroma
 
 
+def colour_flag(output: OutputFormat) -> str:
+    """libav's mp4 muxer writes a colour box for an untagged film too, if it is asked to."""
+    return "+write_colr" if output.color != Color() else "-write_colr"
+
+
 @contextmanager
 def open_part(path: Path, output: OutputFormat, encoder: Encoder) -> Iterator[PartWriter]:
     """A writer of one part; left normally the file is closed and on the disk.
@@ -54,7 +59,7 @@ def open_part(path: Path, output: OutputFormat, encoder: Encoder) -> Iterator[Pa
             container_options={
                 "movie_timescale": str(output.time_base.denominator),
                 "video_track_timescale": str(output.time_base.denominator),
-                "movflags": "+write_colr",
+                "movflags": colour_flag(output),
             },
         )
         container.flags |= BIT_EXACT
