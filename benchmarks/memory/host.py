@@ -1,6 +1,6 @@
 """Predicted against measured peak RAM, one fresh process a row.
 
-    python benchmarks/memory/host.py [--engine lite] [--quick]
+    python -m benchmarks.memory.host [--engine lite] [--quick]
 
 Writes a table to stdout; paste it with machine and date into README.md beside this file.
 """
@@ -24,7 +24,7 @@ FRAMES = 72
 
 def peak(source: Path, target: Path, *flags: str) -> dict[str, float]:
     """The `finished` event of one job."""
-    words = [sys.executable, "/tmp/smoke.py", "upscale", source, target, "--json", *flags]
+    words = [sys.executable, "-m", "longtake", "upscale", source, target, "--json", *flags]
     done = subprocess.run(list(map(str, words)), capture_output=True, text=True, env=os.environ)
     events = [json.loads(line) for line in done.stdout.splitlines()]
     if not events or events[-1]["event"] != "finished":

@@ -213,7 +213,8 @@ def _options(
 
 
 def _frame(rgb: RGB, pixel_format: str, color: Color | None) -> av.VideoFrame:
-    given = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24")
+    name = "rgb24" if rgb.dtype == np.uint8 else "rgb48le"
+    given = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), name)
     how: dict[str, Any] = {}
     if color is not None and color.matrix in (1, 5, 6, 9):
         how["dst_colorspace"] = color.matrix

@@ -117,10 +117,11 @@ def _sound(sound: Sound, stream: Any) -> list[Any]:
         times = (at + np.arange(size)) / sound.rate
         wave = np.sin(2 * np.pi * 440 * times) * 0.5
         name = context.format.name
-        if name.startswith("fltp"):
-            data: Any = np.stack([wave, wave]).astype(np.float32)
-        else:
-            data = np.repeat((wave * 30000).astype(np.int16), 2)[None]
+        kind: Any = {"flt": np.float32, "s16": np.int16, "s32": np.int32}[name[:3]]
+        top = 1 if kind is np.float32 else np.iinfo(kind).max
+        data: Any = np.repeat((wave * top).astype(kind), 2)[None]
+        if name.endswith("p"):
+            data = np.ascontiguousarray(data.reshape(-1, 2).T)
         frame = av.AudioFrame.from_ndarray(data, format=name, layout="stereo")
         frame.sample_rate = sound.rate
         frame.time_base = Fraction(1, sound.rate)

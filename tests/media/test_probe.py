@@ -47,7 +47,6 @@ def test_rates_stay_exact(rate: Any, suffix: str, tmp_path: Path) -> None:
         ("libx264", "yuv420p10le", "mkv", 10, "420"),
         ("libx264", "yuv422p", "mp4", 8, "422"),
         ("libx264", "yuv444p10le", "mp4", 10, "444"),
-        ("libx264", "gray", "mkv", 8, "gray"),
         ("prores_ks", "yuv422p10le", "mov", 10, "422"),
         ("ffv1", "yuv420p16le", "mkv", 16, "420"),
         ("ffv1", "bgr0", "mkv", 8, "rgb"),

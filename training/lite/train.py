@@ -220,8 +220,8 @@ def _loop(training: Training, clock: Clock, folder: Path, made: Workers | None, 
             )
             since, lately = time.monotonic(), []
         if training.step % (every * 10) == 0:
-            report(training)
             save(training, folder)
+            report(training)
 
 
 def report(training: Training) -> None:

@@ -116,11 +116,20 @@ def _add(group: Any, field: dataclasses.Field[Any], how: Option) -> None:
         return
     convert = _CONVERTERS.get(field.name, str)
     if how.choices:
-        chosen = [convert(c) for c in how.choices]
         hint["metavar"] = how.metavar or "|".join(how.choices)
-        group.add_argument(flag, **hint, type=convert, choices=chosen, default=default)
-    else:
-        group.add_argument(flag, **hint, type=convert, default=default)
+        convert = _one_of(how.choices, convert)
+    group.add_argument(flag, **hint, type=convert, default=default)
+
+
+def _one_of(choices: Sequence[str], convert: Any) -> Any:
+    """A converter that names the choices as people write them."""
+
+    def chosen(text: str) -> Any:
+        if text not in choices:
+            raise argparse.ArgumentTypeError(f"{text!r}: choose from {', '.join(choices)}")
+        return convert(text)
+
+    return chosen
 
 
 def _drops(words: Sequence[str] | None) -> tuple[Any, ...]:
@@ -144,7 +153,7 @@ def size(text: str) -> int:
 def frame_range(text: str) -> tuple[int, int | None]:
     """ "10:20", ":20", "10:" -> half-open range."""
     first, colon, stop = text.partition(":")
-    if not colon or not (first + stop).isdigit() and (first or stop):
+    if not colon or ((first or stop) and not (first + stop).isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a range such as 0:100")
     return int(first or 0), int(stop) if stop else None
 

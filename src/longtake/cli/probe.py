@@ -62,7 +62,17 @@ def _color(color: Color) -> str:
     if color == Color():
         return "not stated"
     span = {None: "range not stated", True: "full range", False: "limited range"}
-    return (
-        f"matrix {color.matrix}, primaries {color.primaries}, transfer {color.transfer} (H.273), "
-        f"{span[color.full_range]}{', HDR' if color.hdr else ''}"
-    )
+    tags = (("matrix", color.matrix), ("primaries", color.primaries), ("curve", color.transfer))
+    named = ", ".join(f"{what} {_H273[what].get(tag, tag)}" for what, tag in tags)
+    return f"{named}, {span[color.full_range]}{', HDR' if color.hdr else ''}"
+
+
+_H273: dict[str, dict[int, str]] = {
+    "matrix": {0: "rgb", 1: "bt709", 2: "not stated", 5: "bt601 (625)", 6: "bt601 (525)",
+               7: "smpte240m", 9: "bt2020", 10: "bt2020 constant luminance"},
+    "primaries": {1: "bt709", 2: "not stated", 5: "bt601 (625)", 6: "bt601 (525)",
+                  7: "smpte240m", 9: "bt2020", 11: "dci-p3", 12: "display-p3"},
+    "curve": {1: "bt709", 2: "not stated", 4: "gamma 2.2", 5: "gamma 2.8", 6: "bt601",
+              8: "linear", 13: "srgb", 14: "bt2020 10 bit", 15: "bt2020 12 bit", 16: "pq",
+              18: "hlg"},
+}  # fmt: skip

@@ -75,8 +75,8 @@ class Analysis:
             try:
                 yield from self._pass(again)
                 return
-            except _Missed:
-                continue
+            except (_Missed, Faulty):  # a decoder may well complain where a seek set it down
+                self.tally = _decode.Tally()
         yield from self._pass(0)
 
     def outcome(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
 import av
@@ -11,6 +12,7 @@ from av.video.stream import VideoStream
 
 from longtake.core.media import UNSPECIFIED, Chroma, Color, FieldOrder
 
+_CLOCK = re.compile(r"(\d{1,6}):(\d\d):(\d\d(?:\.\d{1,12})?)", re.ASCII)
 _FIELD_ORDERS: dict[int, FieldOrder] = {1: "progressive", 2: "tff", 3: "bff", 4: "bff", 5: "tff"}
 """AVFieldOrder: by the field that is *shown* first (TB: top coded, bottom shown first)."""
 
@@ -73,11 +75,11 @@ def duration(stream: VideoStream) -> Fraction:
     """Seconds of the stream itself: by its header, or by its tag (Matroska); 0 if unknown."""
     if stream.duration and stream.time_base:
         return stream.duration * stream.time_base
-    try:
-        hours, minutes, seconds = stream.metadata.get("DURATION", "").split(":")
-        return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
-    except ValueError:
+    tag = _CLOCK.fullmatch(stream.metadata.get("DURATION", ""))
+    if not tag:
         return Fraction(0)
+    hours, minutes, seconds = tag.groups()
+    return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
 
 
 def ratio(value: Fraction | None) -> Fraction:

@@ -40,6 +40,9 @@ def fingerprint(frame: av.VideoFrame) -> int:
     value = 0
     for index, plane in enumerate(frame.planes):
         width = _row_bytes(frame, index, plane)
+        if not width:
+            value = zlib.crc32(memoryview(plane), value)
+            continue
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[
             : plane.height
         ]
@@ -48,10 +51,10 @@ def fingerprint(frame: av.VideoFrame) -> int:
 
 
 def _row_bytes(frame: av.VideoFrame, index: int, plane: av.video.plane.VideoPlane) -> int:
-    """Bytes of a row that hold picture, without the padding behind it."""
+    """Bytes of a row that hold picture, without the padding behind it; 0: not made of rows."""
     parts = [c for c in frame.format.components if c.plane == index]
     if not parts:
-        return plane.line_size  # a palette
+        return 0  # a palette
     if frame.format.is_planar:
         deep = 2 if max(c.bits for c in parts) > 8 else 1
         return min(plane.line_size, plane.width * deep * len(parts))

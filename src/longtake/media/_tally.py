@@ -30,7 +30,7 @@ class Tally:
     bytes: int = 0
     crc: int = 0
     start: Fraction | None = None  # s
-    end: Fraction = Fraction(0)  # s
+    last: Fraction = Fraction(0)  # s: where the last packet begins; lengths are seldom stated
     tick: Fraction = Fraction(0)  # s
 
     def take(self, packet: AnyPacket) -> None:
@@ -45,7 +45,7 @@ class Tally:
         self.tick = max(self.tick, packet.time_base)
         at = packet.pts * packet.time_base
         self.start = at if self.start is None else min(self.start, at)
-        self.end = max(self.end, at + (packet.duration or 0) * packet.time_base)
+        self.last = at if self.packets == 1 else max(self.last, at)
 
 
 def end_of(film: Film, plan: Plan, frames: int) -> int:
@@ -102,9 +102,9 @@ def _compare(lane: carry.Lane, planned: Tally, made: Tally, film: Film) -> Itera
     if lane.way.how == "picture" or not planned.packets or not made.packets:
         return
     tick = max(_MS, made.tick, planned.tick)
-    for what, ours, theirs, slack in (
-        ("begins", made.start, planned.start, tick),
-        ("ends", made.end, planned.end, 2 * tick),  # a start and a duration, each rounded
+    for what, ours, theirs in (
+        ("begins", made.start, planned.start),
+        ("ends with a packet", made.last, planned.last),
     ):
-        if ours is not None and theirs is not None and abs(ours - theirs) > slack:
+        if ours is not None and theirs is not None and abs(ours - theirs) > tick:
             yield f"{what} at {float(ours):.6f} s, not at {float(theirs):.6f} s"

@@ -29,6 +29,7 @@ else:
 
 # Words of a stream or a film that are not true of the new one.
 STALE = ("BPS", "DURATION", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "_STATISTICS_", "ENCODER")
+USUAL_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 BRANDS = ("major_brand", "minor_version", "compatible_brands", "vendor_id")
 
 
@@ -58,6 +59,7 @@ class Steady:
     tick: Fraction  # s: of the source
     rate: int  # Hz: stamps come out in samples
     size: int = 0  # samples of every packet; 0: not known
+    before: int = 0  # samples of the packet before
     next: int | None = None
 
     def stamp(self, given: Fraction, samples: int) -> int:
@@ -65,7 +67,7 @@ class Steady:
         at = round(given * self.rate)
         if self.next is not None and abs(Fraction(self.next, self.rate) - given) <= self.tick:
             at = self.next
-        self.next = at + samples
+        self.next, self.before = at + samples, samples
         return at
 
 
@@ -272,7 +274,10 @@ class Tracks:
 
     def _steadied(self, steady: Steady, packet: AnyPacket) -> Fraction:
         given = (packet.pts or 0) * packet.time_base
-        samples = steady.size or likely_samples(packet.duration or 0, packet.time_base, steady.rate)
+        if packet.duration and not steady.size:
+            samples = likely_samples(packet.duration, packet.time_base, steady.rate)
+        else:  # a packet without a length is as long as the one before
+            samples = steady.size or steady.before
         packet.pts = packet.dts = steady.stamp(given, samples)
         packet.duration = samples
         packet.time_base = Fraction(1, steady.rate)
@@ -324,7 +329,13 @@ def _stream(out: OutputContainer, source: Stream, how: How) -> Stream:
         plain: Stream = out.add_mux_stream("subrip")
         plain.time_base = source.time_base
         return plain
-    return out.add_stream_from_template(source, opaque=True)
+    copy: Any = out.add_stream_from_template(source, opaque=True)
+    if copy.type == "audio" and copy.codec_context.layout.name.endswith("channels"):
+        # Not stated which they are: mp4 cannot leave that open for uncompressed sound.
+        usual = USUAL_LAYOUTS.get(copy.codec_context.layout.nb_channels)
+        if usual and copy.codec_context.name.startswith("pcm_"):
+            copy.codec_context.layout = usual
+    return copy  # type: ignore[no-any-return]
 
 
 def _steady(stream: Stream) -> Steady | None:

@@ -124,6 +124,8 @@ def check(stream: VideoStream, path: Path) -> VideoStream:
     if "enc_key_id" in stream.metadata:
         raise BadInput(f"{path}: the film is encrypted.")
     bound(context.width, context.height, path)
+    if not stream.time_base or stream.time_base <= 0:
+        raise BadInput(f"{path}: its header states no unit of time.")
     rate = stream.average_rate
     if rate is not None and rate > MAX_RATE:
         raise BadInput(f"{path}: {float(rate):g} frames/s; at most {MAX_RATE} are accepted.")

@@ -191,8 +191,12 @@ def _decode(decoder: VideoCodecContext, path: Path) -> av.VideoFrame:
         raise BadInput(f"{path}: the file is incomplete: its end (IEND) is missing.")
     width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     guard.bound(width, height, path)
+    packet = Packet(data)
+    packet.is_keyframe = (
+        True  # or libav adds the picture before it to this one (pngdec.c, P-frames)
+    )
     try:
-        found = decoder.decode(Packet(data))
+        found = decoder.decode(packet)
     except FFmpegError:
         found = []
     if not found:

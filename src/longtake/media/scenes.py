@@ -4,6 +4,13 @@ A hard cut is one step between two pictures that have nothing in common, in a ru
 resemble each other. What changes everything for a moment (a flash), everywhere a little (a pan, a
 fade) or only in brightness (a lamp) is no cut. Everything is decided by the film, so that the same
 film always has the same shots.
+
+Measured on films made of four real clips and eleven photographs with camera moves (60 shots each):
+shots of 5 and 13 frames and of 3 to 40 frames at random: precision 0.99, recall 0.98; what was
+missed were jumps inside one scene. Shots of 2 frames: 1.00 and 0.90 (A B A is taken for a flash).
+Cuts within pans of a tenth of the width per frame: 1.00 and 0.86. Pans up to a quarter of the width
+per frame, flashes, dissolves of 4 to 24 frames, fades, lamps, animation on twos and threes: none
+was taken for a cut. In 1,400 frames of screen recordings four changes of the whole screen were.
 """
 
 from __future__ import annotations
@@ -22,7 +29,11 @@ _SLICE = 2048  # frames looked at in one go
 
 _LEAST = 4.0  # grid difference below which nothing is a cut
 _PEAK = 1.8  # times the larger of the neighbours' differences
-_UNLIKE, _UNLIKE_NEAR, _UNLIKE_ALONE = 0.35, 0.6, 0.25  # 1 - correlation of the two pictures
+_ABOVE = 1.2  # times the neighbours' differences, in the midst of fast motion
+_UNLIKE = 0.35  # 1 - correlation of the two pictures
+_UNLIKE_NEAR = 0.6  # where steps as large are near
+_UNLIKE_MOVING = 0.7  # in the midst of fast motion
+_UNLIKE_ALONE = 0.1  # where the step stands alone
 _TALL = 15.0  # grid difference of a step that may stand alone
 _BACK = 0.3  # of the step: as near as this to what was before, and it was a flash
 _PROFILE = 0.3  # histogram distance that makes a cut stand out from fast motion
@@ -69,15 +80,20 @@ class _Run:
         if step < _LEAST:
             return False
         around = max(self._beside(self.diff, t))
-        calm = step >= _PEAK * around
-        stands_out = (
-            self.hist[t] >= _PROFILE
-            and self.hist[t] >= _PEAK * max(self._beside(self.hist, t))
-            and step >= 1.2 * around
-        )
-        if not (calm or stands_out) or self._unlike(t - 1, t) < self._needed(t, around):
+        unlike = self._unlike(t - 1, t)
+        calm = step >= _PEAK * around and unlike >= self._needed(t, around)
+        return (calm or self._stands_out(t, unlike, around)) and not self._flash(t)
+
+    def _stands_out(self, t: int, unlike: float, around: float) -> bool:
+        """True for a step that is larger than fast motion around it in more than one way."""
+        step, profile = self.diff[t], self.hist[t]
+        if step < _ABOVE * around or unlike < _UNLIKE:
             return False
-        return not self._flash(t)
+        if profile >= max(_PROFILE, _PEAK * max(self._beside(self.hist, t))):
+            return True
+        beside = [self._unlike(t - 2, t - 1)] if t >= 2 else [0.0]
+        beside += [self._unlike(t, t + 1)] if t + 1 < len(self.diff) else []
+        return unlike >= max(_UNLIKE_MOVING, _PEAK * max(beside))
 
     def _needed(self, t: int, around: float) -> float:
         """How unlike the two pictures must be: more where steps as large are near (motion drawn

@@ -163,9 +163,6 @@ class FileFilm:
 
     def _pictures(self, start: int, stop: int) -> Generator[av.VideoFrame]:
         """Frames [start, stop) of the source as decoded, each one compared with the index."""
-        if self.info.container == "images":
-            yield from self._verified(images.frames(self.info, start, stop), start, stop)
-            return
         at = start
         for key in self._entries(start):
             try:
@@ -183,7 +180,7 @@ class FileFilm:
 
     def _entries(self, frame: int) -> Iterator[int]:
         """Frames to begin decoding at, best first; 0 is the start of the file."""
-        if self.index.facts.sorted:
+        if self.index.facts.sorted and self.info.container != "images":
             at = frame
             for _ in range(_TRIES):
                 key = self.index.key_before(at)
@@ -195,6 +192,9 @@ class FileFilm:
 
     def _from(self, key: int, start: int, stop: int) -> Generator[av.VideoFrame]:
         """Frames [start, stop), decoded from keyframe `key`. Raises _Missed."""
+        if self.info.container == "images":
+            yield from self._verified(images.frames(self.info, start, stop), start, stop)
+            return
         container, stream = _decode.open_stream(
             self.info.path, self.info.stream, guard.THREADS if self.index.facts.strict else 1
         )

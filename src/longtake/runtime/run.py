@@ -47,6 +47,7 @@ class Job:
     meter: Meter = field(default_factory=Meter)
     frames: int = 0  # made in this run
     began: float = field(default_factory=time.monotonic)
+    working: float = 0.0  # when the first segment began
 
     @property
     def folder(self) -> Path:
@@ -71,12 +72,17 @@ def run(job: Job) -> Iterator[Event]:
 
 
 def _work(job: Job) -> Iterator[Event]:
+    told = job.plan.notes
     job.plan = yield from films.freeze(job.plan, job.folder, job.crafts, job.machine, job.known)
+    for note in job.plan.notes:
+        if note not in told:
+            yield Warned(message=note)
     film = films.open_film(job.plan, job.folder)
     journal = Journal(job.folder, job.plan, job.crafts.sink.part)
     done = journal.committed()
     _room(job, done)
     yield Started(plan=job.plan, resumed=len(done))
+    job.working = time.monotonic()
     yield from _segments(job, journal, film)
     yield from _publish(job, journal, film)
 
@@ -169,7 +175,7 @@ def _on_many(job: Job, journal: Journal, left: list[Segment], finished: int) -> 
 def _publish(job: Job, journal: Journal, film: Film) -> Iterator[Event]:
     """Join, verify, put in place."""
     plan, target = job.plan, job.plan.task.target
-    working = time.monotonic() - job.began
+    working = time.monotonic() - job.working
     committed = journal.committed()
     parts = [committed[s.index] for s in plan.segments]
     joined = job.folder / f"joined{target.suffix}"

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import av
+
 from longtake.core.errors import DiskFull, LongtakeError
 
 
@@ -15,14 +17,23 @@ class PartDamaged(LongtakeError):
     """A part is not what its segment says."""
 
 
+class NotWritten(LongtakeError):
+    """The file could not be written. What is done is kept."""
+
+
 @contextmanager
 def guarded(path: Path) -> Iterator[None]:
-    """Turns "no space left" and "quota exceeded", also libav's, into DiskFull naming `path`."""
+    """Errors of libav and of the system while `path` is written, as our own.
+
+    Raises DiskFull for "no space left" and "quota exceeded", NotWritten for what libav says.
+    """
     try:
         yield
-    except OSError as error:  # libav's errors are OSErrors with its errno
+    except (OSError, av.FFmpegError) as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(f"({path})") from error
+        if isinstance(error, av.FFmpegError):
+            raise NotWritten(f"({path}: {error})") from error
         raise
 
 
