@@ -122,6 +122,15 @@ def test_fields_come_from_every_frame(order: str, tmp_path: Path) -> None:
     assert (info.fields, found.fields()) == (order, order)
 
 
+@pytest.mark.parametrize("order", ["tff", "bff"])
+def test_fields_that_nobody_marked_are_seen(order: str, tmp_path: Path) -> None:
+    woven = films.woven(films.texture((320, 240)), order)
+    path = films.make(tmp_path / "a.mkv", frames=60, size=(320, 240), picture=woven)
+    info, _ = analyse(path, tmp_path / "i")
+    assert info.fields == order
+    assert any("not marked as interlaced" in note for note in info.notes)
+
+
 def test_a_change_of_size_is_refused_by_frame(tmp_path: Path) -> None:
     a = films.make(tmp_path / "a.ts", frames=15)
     b = films.make(tmp_path / "b.ts", frames=15, size=(128, 96), start=15)

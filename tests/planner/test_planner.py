@@ -82,7 +82,7 @@ def test_what_does_not_fit_names_the_limit_and_what_fits() -> None:
     big = an_info(width=1920, height=1080)
     lowest = rungs(a_plan(info=big), find("engines", "resize"))[-1]
     assert (lowest.step, lowest.queue) == (1, 1)
-    at_two = a_plan({"scale": Fraction(2)}, info=big, limits=Limits(ram=1 * GiB))
+    at_two = a_plan({"scale": Fraction(2)}, info=big)
     with pytest.raises(DoesNotFit) as refused:
         a_plan({"scale": Fraction(4)}, info=big, limits=Limits(ram=at_two.memory.ram))
     assert refused.value.exit_code == 4

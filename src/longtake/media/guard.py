@@ -47,7 +47,18 @@ MAX_FRAMES = 24 * 3600 * 240
 OPEN_SECONDS = 30.0  # for the header, and for every single read
 THREADS = 2  # of one decoder
 
-_CODEC_OPTIONS = {"codec_whitelist": ",".join(sorted(CODECS)), "max_pixels": str(MAX_PIXELS)}
+_OTHERS = (
+    "aac aac_latm ac3 eac3 alac amrnb amrwb dca flac mlp truehd mp1 mp1float mp2 mp2float mp3 "
+    "mp3float opus libopus vorbis speex wavpack tta s302m wmav1 wmav2 wmapro adpcm_ms "
+    "adpcm_ima_wav adpcm_ima_qt pcm_alaw pcm_mulaw pcm_u8 pcm_s8 pcm_s16le pcm_s16be pcm_s24le "
+    "pcm_s24be pcm_s32le pcm_s32be pcm_f32le pcm_f32be pcm_f64le pcm_bluray pcm_dvd dvaudio "
+    "ass ssa srt subrip mov_text webvtt text dvdsub dvbsub pgssub xsub"
+)
+"""Decoders that libav may run while it looks at the header: without them it gets the sample rate of
+some tracks wrong. No packet of those tracks is decoded later."""
+_LIMITS = {"max_pixels": str(MAX_PIXELS)}
+_FILM_OPTIONS = {"codec_whitelist": ",".join(sorted(CODECS)), **_LIMITS}
+_HEADER_OPTIONS = {"codec_whitelist": ",".join(sorted({*CODECS, *_OTHERS.split()})), **_LIMITS}
 
 
 def open_film(path: Path, *, timeout: float = OPEN_SECONDS) -> InputContainer:
@@ -57,7 +68,7 @@ def open_film(path: Path, *, timeout: float = OPEN_SECONDS) -> InputContainer:
     options = {
         "format_whitelist": FORMATS,
         "protocol_whitelist": "file",
-        **_CODEC_OPTIONS,
+        **_HEADER_OPTIONS,
     }
     try:
         # An absolute path cannot be taken for a protocol ("concat:a.mp4" is a legal file name).
@@ -153,7 +164,7 @@ def prepare(
     `strict`: what it would conceal becomes an error.
     """
     context = stream.codec_context
-    context.options = _CODEC_OPTIONS | ({"err_detect": "+explode"} if strict else {})
+    context.options = _FILM_OPTIONS | ({"err_detect": "+explode"} if strict else {})
     context.thread_count = threads
     context.thread_type = ThreadType.AUTO
     return context
@@ -163,6 +174,6 @@ def picture_decoder(codec: str, threads: int = 1) -> VideoCodecContext:
     """A decoder of single pictures, under the same bounds."""
     context = av.CodecContext.create(codec, "r")
     assert isinstance(context, VideoCodecContext)
-    context.options = dict(_CODEC_OPTIONS)
+    context.options = dict(_FILM_OPTIONS)
     context.thread_count = threads
     return context

@@ -24,7 +24,7 @@ import numpy as np
 
 from longtake.core.errors import BadInput
 from longtake.core.media import FieldOrder, VideoInfo
-from longtake.media import _analysis, _clock, images
+from longtake.media import _analysis, _clock, _interlace, images
 from longtake.media._clock import Timing
 from longtake.media._records import CORRUPT, INTERLACED, KEY, NONE, RECORD, TOP, Rows, read_rows
 
@@ -53,6 +53,7 @@ class Facts:
     repaired: int = 0  # timestamps that were not strictly rising, or missing
     sorted: bool = True  # `raw` is known and strictly rising: frames can be named by it
     shift: str = "0"  # s to subtract from the source's clock, where its origin is arbitrary
+    looks: str = ""  # interlaced by evidence though marked progressive: tff or bff
     crc: int = 0  # CRC-32 of index.bin
 
 
@@ -173,6 +174,10 @@ def _analyse(info: VideoInfo, folder: Path, facts: Facts) -> Generator[int, None
     if identity(info) != facts.source:
         raise BadInput(f"{info.path}: it changed while it was being read.")
     facts = replace(facts, complete=True, **analysis.outcome())
+    index = FilmIndex(folder, facts)
+    if info.container != "images" and index.fields() == "progressive" and facts.sorted:
+        keys = _interlace.liveliest(index.batches())
+        facts = replace(facts, looks=_interlace.looks(info, keys, 1))
     facts = replace(facts, crc=_crc(folder / BIN))
     _write(folder, facts)
     return facts
@@ -209,6 +214,10 @@ def exact_info(info: VideoInfo, index: FilmIndex) -> VideoInfo:
     timing = index.timing(info)
     first = index.pts(0, 1)[0]
     fields = index.fields()
+    if fields == "progressive" and info.fields in ("tff", "bff"):
+        fields = info.fields  # a codec whose frames carry no flag
+    elif fields == "progressive" and facts.looks in ("tff", "bff"):
+        fields = "tff" if facts.looks == "tff" else "bff"
     notes = [*info.notes]
     if facts.broken:
         notes.append(f"The file broke off: {_of(facts)} frames are there.")
@@ -226,6 +235,11 @@ def exact_info(info: VideoInfo, index: FilmIndex) -> VideoInfo:
             f"{facts.repaired} frames had no timestamp, or one not later than the frame before: "
             "they were given the next one possible."
         )
+    if facts.looks and info.fields in ("progressive", "unknown"):
+        notes.append(
+            f"It is not marked as interlaced, but looks so ({facts.looks}), or telecined: "
+            "see --deinterlace."
+        )
     if timing.variable:
         notes.append(f"Variable frame rate, {float(timing.rate):.3f} frames/s on average: kept.")
     return replace(
@@ -236,7 +250,7 @@ def exact_info(info: VideoInfo, index: FilmIndex) -> VideoInfo:
         start=first,
         duration=(index.end(len(index), info.time_base, timing.rate) - first) * info.time_base,
         variable=timing.variable,
-        fields=info.fields if fields == "progressive" and info.fields != "unknown" else fields,
+        fields=fields,
         notes=tuple(dict.fromkeys(notes)),
     )
 

@@ -61,7 +61,7 @@ class FileFilm:
         self._reading = reading
         self._output = output
         self._tick = info.time_base
-        self._untimed = info.container in (*_decode.UNTIMED, "images")
+        self._by_picture = info.container in _decode.UNTIMED or not index.facts.sorted
         self._begin = index.pts(self.first, self.first + 1)[0]
         self._zero = index.pts(0, 1)[0]
         self._start = self._zero * self._tick - index.shift  # s: first frame, on the output's clock
@@ -180,7 +180,7 @@ class FileFilm:
 
     def _entries(self, frame: int) -> Iterator[int]:
         """Frames to begin decoding at, best first; 0 is the start of the file."""
-        if self.index.facts.sorted and self.info.container != "images":
+        if self.info.container != "images":
             at = frame
             for _ in range(_TRIES):
                 key = self.index.key_before(at)
@@ -209,7 +209,7 @@ class FileFilm:
             with closing(all_found):
                 if not key:
                     found = _skip(found, start)
-                elif self._untimed:
+                elif self._by_picture:
                     found = _skip(self._from_key(found, key), start - key)
                 else:
                     found = self._after(found, start)
@@ -228,7 +228,7 @@ class FileFilm:
     def _from_key(self, found: Iterator[av.VideoFrame], key: int) -> Iterator[av.VideoFrame]:
         """Drop what comes before the picture of keyframe `key`, where times do not tell."""
         wanted = int(self.index.rows(key, key + 1)[0]["fingerprint"])
-        for picture in islice(found, _decode.REORDER):
+        for picture in islice(found, 4 * _decode.REORDER):
             if fingerprint(picture) == wanted:
                 yield picture
                 break
@@ -240,7 +240,7 @@ class FileFilm:
         self, found: Iterator[av.VideoFrame], start: int, stop: int
     ) -> Iterator[av.VideoFrame]:
         """The frames, if they are [start, stop) of the index. Raises _Missed at the first not."""
-        named = self.index.facts.sorted and not self._untimed
+        named = not self._by_picture
         rows: Rows | None = None
         base = start
         for number in range(start, stop):
