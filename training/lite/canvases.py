@@ -1,9 +1,10 @@
 """Still pictures drawn by a program: what the net learns from instead of photographs.
 
-A canvas is a pure function of (seed, number). Most are dead leaves: shapes whose radii follow r^-3 and that hide each
-other, which gives the edge, texture and flat-area statistics of natural images (Lee, Mumford, Huang, Occlusion models for
-natural images, IJCV 2001; for training: Madhusudana et al., https://arxiv.org/abs/2104.03188, VibrantLeaves,
-https://arxiv.org/abs/2504.10201). Others are fibres (hair, grass), surfaces and, in `screens.py`, user interfaces.
+A canvas is a pure function of (seed, number). Most are dead leaves: shapes whose radii follow r^-3
+and that hide each other, which gives the edge, texture and flat-area statistics of natural images
+(Lee, Mumford, Huang, Occlusion models for natural images, IJCV 2001; for training: Madhusudana et
+al., https://arxiv.org/abs/2104.03188, VibrantLeaves, https://arxiv.org/abs/2504.10201). Others are
+fibres (hair, grass), surfaces and, in `screens.py`, user interfaces.
 
 Pictures are float32 RGB [S, S, 3] in [0, 1] while they are drawn, and uint8 [S, S, 3] when done.
 """
@@ -30,7 +31,12 @@ SHIFT = 4
 def make_canvas(seed: int, number: int, size: int) -> NDArray[np.uint8]:
     """Canvas `number` of `seed`, uint8 RGB [size, size, 3]."""
     rng = np.random.default_rng((seed, number, 1))
-    kinds: list[Callable[[Rng, int], Picture]] = [draw_leaves, draw_screen, draw_fibres, draw_surface]
+    kinds: list[Callable[[Rng, int], Picture]] = [
+        draw_leaves,
+        draw_screen,
+        draw_fibres,
+        draw_surface,
+    ]
     kind = kinds[int(rng.choice(4, p=(0.56, 0.2, 0.12, 0.12)))]
     picture = kind(rng, size)
     if kind is not draw_screen:
@@ -46,21 +52,27 @@ def make_canvas(seed: int, number: int, size: int) -> NDArray[np.uint8]:
 def palette(rng: Rng, count: int) -> Picture:
     """[count, 3] colours around a common grey, most of them little saturated, as in photographs."""
     grey = rng.normal(0.45, 0.22) + rng.normal(0, 0.25, (count, 1))
-    return np.clip(grey + rng.normal(0, rng.uniform(0.02, 0.22), (count, 3)), 0.02, 0.98).astype(np.float32)
+    return np.clip(grey + rng.normal(0, rng.uniform(0.02, 0.22), (count, 3)), 0.02, 0.98).astype(
+        np.float32
+    )
 
 
 def noise(rng: Rng, size: int, beta: float) -> Picture:
-    """[size, size] noise in [0, 1] whose amplitude falls as frequency^-beta, stretched by up to 2 along x."""
+    """[size, size] noise in [0, 1] whose amplitude falls as frequency^-beta, stretched by up to 2
+    along x."""
     spectrum = np.fft.rfft2(rng.standard_normal((size, size)).astype(np.float32))
     down = np.fft.fftfreq(size)[:, None]
     across = np.fft.rfftfreq(size)[None] * rng.uniform(0.5, 2)
-    field = np.fft.irfft2(spectrum / np.maximum(np.hypot(across, down), 1 / size) ** beta, s=(size, size))
+    field = np.fft.irfft2(
+        spectrum / np.maximum(np.hypot(across, down), 1 / size) ** beta, s=(size, size)
+    )
     field -= field.min()
     return (field / (field.max() + 1e-6)).astype(np.float32)
 
 
 def texture(rng: Rng, size: int) -> Picture:
-    """A picture without shapes: grain, blotches, gratings, checks, stripes or a gradient between two colours."""
+    """A picture without shapes: grain, blotches, gratings, checks, stripes or a gradient between
+    two colours."""
     y, x = np.mgrid[0:size, 0:size].astype(np.float32)
     angle = rng.uniform(0, np.pi)
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
@@ -71,7 +83,9 @@ def texture(rng: Rng, size: int) -> Picture:
     elif kind == 1:  # blotches of nearly two levels
         mix = 1 / (1 + np.exp((0.5 - noise(rng, size, rng.uniform(0.9, 1.6))) * rng.uniform(8, 40)))
     elif kind == 2:  # a grating, warped
-        mix = 0.5 + 0.5 * np.sin(2 * np.pi * along / period + rng.uniform(0, 24) * noise(rng, size, 1.6))
+        mix = 0.5 + 0.5 * np.sin(
+            2 * np.pi * along / period + rng.uniform(0, 24) * noise(rng, size, 1.6)
+        )
     elif kind == 3:
         mix = (np.floor(along / period) + np.floor(across / period * rng.uniform(0.5, 1.5))) % 2
     elif kind == 4:  # stripes, blinds
@@ -86,12 +100,15 @@ def texture(rng: Rng, size: int) -> Picture:
     blend = np.asarray(mix, np.float32)[..., None]
     picture = first * (1 - blend) + second * blend
     if rng.random() < 0.3:
-        picture = picture + (noise(rng, size, rng.uniform(0.5, 1.5))[..., None] - 0.5) * rng.uniform(0.05, 0.3)
+        picture = picture + (
+            noise(rng, size, rng.uniform(0.5, 1.5))[..., None] - 0.5
+        ) * rng.uniform(0.05, 0.3)
     return np.clip(picture, 0, 1).astype(np.float32)
 
 
 def draw_leaves(rng: Rng, size: int) -> Picture:
-    """Dead leaves: outlines, ellipses, polygons, strokes and words with flat, textured or graded fills."""
+    """Dead leaves: outlines, ellipses, polygons, strokes and words with flat, textured or graded
+    fills."""
     textures = [texture(rng, size) for _ in range(5)]
     colours = palette(rng, 24)
     picture = textures[0].copy()
@@ -111,7 +128,8 @@ def draw_leaves(rng: Rng, size: int) -> Picture:
 
 
 def _radii(rng: Rng, size: int) -> NDArray[np.float64]:
-    """Radii in px with density r^-3 between two bounds, some canvases with more large ones, some sorted."""
+    """Radii in px with density r^-3 between two bounds, some canvases with more large ones, some
+    sorted."""
     smallest, largest = rng.uniform(2, 5), size * rng.uniform(0.12, 0.45)
     count = int(np.exp(rng.uniform(np.log(60), np.log(900))) * (size / 768) ** 2) + 30
     radii = (smallest**-2 + rng.random(count) * (largest**-2 - smallest**-2)) ** -0.5
@@ -120,7 +138,9 @@ def _radii(rng: Rng, size: int) -> NDArray[np.float64]:
     return np.sort(radii)[::-1] if rng.random() < 0.5 else radii
 
 
-def _shape(rng: Rng, radius: float, centre: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.uint8]:
+def _shape(
+    rng: Rng, radius: float, centre: NDArray[np.float64], size: tuple[int, int]
+) -> NDArray[np.uint8]:
     """A mask [height, width] uint8 of one shape around `centre` (x, y)."""
     mask = np.zeros(size, np.uint8)
     kind = rng.random()
@@ -132,13 +152,19 @@ def _shape(rng: Rng, radius: float, centre: NDArray[np.float64], size: tuple[int
         outline = _polygon(rng) * radius
     elif kind < 0.93:  # hair, branches, wires
         for _ in range(int(rng.integers(1, 7))):
-            path = np.cumsum(rng.normal(0, radius * 0.6, (int(rng.integers(2, 7)), 2)), axis=0) + centre
+            path = (
+                np.cumsum(rng.normal(0, radius * 0.6, (int(rng.integers(2, 7)), 2)), axis=0)
+                + centre
+            )
             thickness = int(rng.integers(1, 1 + max(2, min(8, int(radius / 6)))))
             cv2.polylines(mask, [_fixed(path)], False, 255, thickness, cv2.LINE_AA, SHIFT)
         return mask
     else:
         letters = "".join(chr(c) for c in rng.integers(33, 127, int(rng.integers(1, 9))))
-        font, start = int(rng.choice([0, 1, 2, 3, 4, 6, 7])), (int(max(0, centre[0] - radius)), int(centre[1]))
+        font, start = (
+            int(rng.choice([0, 1, 2, 3, 4, 6, 7])),
+            (int(max(0, centre[0] - radius)), int(centre[1])),
+        )
         scale, thickness = max(0.3, radius / 34), int(max(1, radius / 14))
         cv2.putText(mask, letters, start, font, scale, 255, thickness, cv2.LINE_AA)
         return mask
@@ -158,7 +184,9 @@ def _turn(rng: Rng, points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _blob(rng: Rng) -> NDArray[np.float64]:
     t = np.linspace(0, 2 * np.pi, int(rng.integers(12, 40)), endpoint=False)
-    reach = 1 + sum(rng.normal(0, 0.35 / (h + 1)) * np.cos(h * t + rng.uniform(0, 6.3)) for h in range(1, 6))
+    reach = 1 + sum(
+        rng.normal(0, 0.35 / (h + 1)) * np.cos(h * t + rng.uniform(0, 6.3)) for h in range(1, 6)
+    )
     return np.stack([reach * np.cos(t), reach * np.sin(t)], 1)
 
 
@@ -177,7 +205,9 @@ def _polygon(rng: Rng) -> NDArray[np.float64]:
     return np.stack([reach * np.cos(t), reach * np.sin(t) * rng.uniform(0.3, 1)], 1)
 
 
-def _fill(rng: Rng, colours: Picture, textures: list[Picture], window: tuple[slice, slice]) -> Picture:
+def _fill(
+    rng: Rng, colours: Picture, textures: list[Picture], window: tuple[slice, slice]
+) -> Picture:
     """A colour, a part of a texture or a gradient of two colours, to fill [height, width, 3]."""
     kind = rng.random()
     colour: Picture = colours[rng.integers(len(colours))]
@@ -187,12 +217,15 @@ def _fill(rng: Rng, colours: Picture, textures: list[Picture], window: tuple[sli
         return textures[int(rng.integers(len(textures)))][window]
     axis = int(rng.integers(2))
     length = window[axis].stop - window[axis].start
-    ramp = np.linspace(0, 1, length, dtype=np.float32).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
+    ramp = np.linspace(0, 1, length, dtype=np.float32).reshape(
+        (-1, 1, 1) if axis == 0 else (1, -1, 1)
+    )
     return colour * (1 - ramp) + colours[rng.integers(len(colours))] * ramp
 
 
 def draw_fibres(rng: Rng, size: int) -> Picture:
-    """Hair, fur, grass: thousands of thin curves that follow a smooth field, light and dark over each other."""
+    """Hair, fur, grass: thousands of thin curves that follow a smooth field, light and dark over
+    each other."""
     picture = draw_surface(rng, size) if rng.random() < 0.5 else texture(rng, size)
     for _ in range(int(rng.integers(1, 4))):
         spread, base = rng.uniform(0.03, 0.25), palette(rng, 1)[0]
@@ -209,8 +242,12 @@ def draw_fibres(rng: Rng, size: int) -> Picture:
             colour = np.clip(base + rng.normal(0, spread), 0, 1)
             thickness = 1 if rng.random() < 0.7 else int(rng.integers(2, 4))
             shade = tuple(float(v) for v in colour)
-            cv2.polylines(picture, [_fixed(np.array(path))], False, shade, thickness, cv2.LINE_8, SHIFT)
-    return cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.4, 0.8)))  # OpenCV smooths lines of uint8 only
+            cv2.polylines(
+                picture, [_fixed(np.array(path))], False, shade, thickness, cv2.LINE_8, SHIFT
+            )
+    return cv2.GaussianBlur(
+        picture, (0, 0), float(rng.uniform(0.4, 0.8))
+    )  # OpenCV smooths lines of uint8 only
 
 
 def draw_surface(rng: Rng, size: int) -> Picture:
@@ -218,9 +255,15 @@ def draw_surface(rng: Rng, size: int) -> Picture:
     height = noise(rng, size, rng.uniform(1.1, 2.2))
     y, x = np.mgrid[0:size, 0:size].astype(np.float32)
     reach = rng.uniform(0, 0.15) * size
-    warped_x, warped_y = x + (noise(rng, size, 2.0) - 0.5) * reach, y + (noise(rng, size, 2.0) - 0.5) * reach
+    warped_x, warped_y = (
+        x + (noise(rng, size, 2.0) - 0.5) * reach,
+        y + (noise(rng, size, 2.0) - 0.5) * reach,
+    )
     height = cv2.remap(height, warped_x, warped_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-    light = cv2.Sobel(height, cv2.CV_32F, 1, 0) * rng.normal() + cv2.Sobel(height, cv2.CV_32F, 0, 1) * rng.normal()
+    light = (
+        cv2.Sobel(height, cv2.CV_32F, 1, 0) * rng.normal()
+        + cv2.Sobel(height, cv2.CV_32F, 0, 1) * rng.normal()
+    )
     colours = palette(rng, int(rng.integers(2, 5)))
     stops = np.linspace(0, 1, len(colours))
     tint = np.stack([np.interp(height, stops, colours[:, c]) for c in range(3)], -1)

@@ -30,7 +30,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def export(net: Lite, path: Path, steps: int) -> None:
-    """Write a trained net as a plain one. float16, but the bases float32: their sums decide the brightness."""
+    """Write a trained net as a plain one. float16, but the bases float32: their sums decide the
+    brightness."""
     tensors: dict[str, Tensor] = {}
     for name, tensor in merge(net).state_dict().items():
         kept = torch.float32 if name.startswith("bases.") else torch.float16

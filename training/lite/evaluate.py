@@ -1,4 +1,5 @@
-"""Is it getting better? PSNR on scikit-image's stills, which are never trained on, against bicubic interpolation.
+"""Is it getting better? PSNR on scikit-image's stills, which are never trained on, against bicubic
+interpolation.
 
 The figures that count come from benchmarks/quality; these are the quick ones to watch a run by.
 
@@ -49,18 +50,26 @@ def gains(net: Lite, scale: int) -> dict[str, float]:
     for name in STILLS:
         large = still(name, 24).to(device)
         small = reduced(large, scale)
-        bicubic = F.interpolate(small, size=large.shape[-2:], mode="bicubic", align_corners=False).clamp(0, 1)
+        bicubic = F.interpolate(
+            small, size=large.shape[-2:], mode="bicubic", align_corners=False
+        ).clamp(0, 1)
         gained[name] = psnr(net.enlarge(small, scale).clamp(0, 1), large) - psnr(bicubic, large)
     return gained
 
 
 def described(gained: dict[str, float]) -> str:
     mean = sum(gained.values()) / len(gained)
-    return f"{mean:+.2f} dB (" + ", ".join(f"{name} {gain:+.2f}" for name, gain in gained.items()) + ")"
+    return (
+        f"{mean:+.2f} dB ("
+        + ", ".join(f"{name} {gain:+.2f}" for name, gain in gained.items())
+        + ")"
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("checkpoint", type=Path)
     state = read_checkpoint(parser.parse_args().checkpoint)
     net = trainable(LiteConfig(**state["config"]))

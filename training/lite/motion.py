@@ -1,7 +1,8 @@
-"""Moving pictures out of canvases: layers that pan, turn, zoom, shake or stand still, as a camera or a screen shows them.
+"""Moving pictures out of canvases: layers that pan, turn, zoom, shake or stand still, as a camera
+or a screen shows them.
 
-A still would do for a net that sees one frame. Motion is there for the codecs in `degrade.py`: what an encoder leaves of
-a frame depends on how well the frame before it predicts it.
+A still would do for a net that sees one frame. Motion is there for the codecs in `degrade.py`: what
+an encoder leaves of a frame depends on how well the frame before it predicts it.
 """
 
 from __future__ import annotations
@@ -23,23 +24,27 @@ SUPERSAMPLING = 2
 def render(rng: Rng, canvas: Callable[[], Pixels], frames: int, size: int, speed: float) -> Pixels:
     """A shot of up to three layers: uint8 RGB [frames, size, size, 3].
 
-    `canvas` gives another picture [S, S, 3] at each call. `speed` is the middle of the speeds, px per frame.
+    `canvas` gives another picture [S, S, 3] at each call. `speed` is the middle of the speeds, px
+    per frame.
     """
     if rng.random() < 0.25:
-        shot = _scrolled(rng, canvas(), frames, size)
-    else:
-        shot = _filmed(rng, canvas, frames, size, speed)
-    return _finish(rng, shot)
+        return _finish(rng, _scrolled(rng, canvas(), frames, size), soft=0.4)
+    return _finish(rng, _filmed(rng, canvas, frames, size, speed), soft=0.75)
 
 
 def _scrolled(rng: Rng, canvas: Pixels, frames: int, size: int) -> Picture:
-    """A canvas px for px, or four to one, still or moved by whole px: sharp to the last px, as screens are."""
+    """A canvas px for px, or four to one, still or moved by whole px: sharp to the last px, as
+    screens are."""
     zoom = 2 if 2 * size <= canvas.shape[0] and rng.random() < 0.6 else 1
     if zoom == 2:
         half = canvas.shape[0] // 2
-        canvas = np.asarray(cv2.resize(canvas, (half, half), interpolation=cv2.INTER_AREA), np.uint8)
+        canvas = np.asarray(
+            cv2.resize(canvas, (half, half), interpolation=cv2.INTER_AREA), np.uint8
+        )
     room = canvas.shape[0] - size
-    step = np.zeros(2, int) if rng.random() < 0.6 else rng.integers(-6, 7, 2) * (rng.random(2) < 0.6)
+    step = (
+        np.zeros(2, int) if rng.random() < 0.6 else rng.integers(-6, 7, 2) * (rng.random(2) < 0.6)
+    )
     start = rng.integers(0, room + 1, 2)
     shot = np.empty((frames, size, size, 3), np.float32)
     for t in range(frames):
@@ -49,7 +54,8 @@ def _scrolled(rng: Rng, canvas: Pixels, frames: int, size: int) -> Picture:
 
 
 class _Camera:
-    """Maps px of frame t to px of a canvas: a zoom, a turn and a path, each changing smoothly, and some shake."""
+    """Maps px of frame t to px of a canvas: a zoom, a turn and a path, each changing smoothly, and
+    some shake."""
 
     def __init__(self, rng: Rng, frames: int, size: int, canvas: int, speed: float) -> None:
         t = np.arange(frames) - frames / 2
@@ -68,7 +74,8 @@ class _Camera:
         self.size = size
 
     def matrix(self, t: int) -> NDArray[np.float64]:
-        """[2, 3], from px of the supersampled frame to px of the canvas (pixel centres at whole numbers)."""
+        """[2, 3], from px of the supersampled frame to px of the canvas (pixel centres at whole
+        numbers)."""
         zoom, cos, sin = self.zoom[t], np.cos(self.angle[t]), np.sin(self.angle[t])
         turn = zoom * np.array([[cos, -sin], [sin, cos]])
         middle = np.full(2, self.size / 2 - 0.5 / SUPERSAMPLING)
@@ -78,11 +85,17 @@ class _Camera:
     def see(self, canvas: NDArray[np.uint8], t: int) -> Picture:
         side = self.size * SUPERSAMPLING
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        fine = cv2.warpAffine(canvas, self.matrix(t), (side, side), flags=flags, borderMode=cv2.BORDER_REFLECT)
-        return np.asarray(cv2.resize(fine, (self.size, self.size), interpolation=cv2.INTER_AREA), np.float32)
+        fine = cv2.warpAffine(
+            canvas, self.matrix(t), (side, side), flags=flags, borderMode=cv2.BORDER_REFLECT
+        )
+        return np.asarray(
+            cv2.resize(fine, (self.size, self.size), interpolation=cv2.INTER_AREA), np.float32
+        )
 
 
-def _filmed(rng: Rng, canvas: Callable[[], Pixels], frames: int, size: int, speed: float) -> Picture:
+def _filmed(
+    rng: Rng, canvas: Callable[[], Pixels], frames: int, size: int, speed: float
+) -> Picture:
     shot = np.empty((frames, size, size, 3), np.float32)
     for layer in range(1 + int(rng.choice(3, p=(0.5, 0.35, 0.15)))):
         picture = canvas()
@@ -90,37 +103,50 @@ def _filmed(rng: Rng, canvas: Callable[[], Pixels], frames: int, size: int, spee
         mask = _mask(rng, picture.shape[0]) if layer else None
         still = not np.any(camera.path) and np.ptp(camera.angle) == 0 and np.ptp(camera.zoom) == 0
         for t in range(frames):
-            if still and t:
-                seen, cover = first
-            else:
+            if t == 0 or not still:
                 seen = camera.see(picture, t)
                 cover = None if mask is None else camera.see(mask, t)[..., None] / 255
-                first = (seen, cover)
             shot[t] = seen if cover is None else shot[t] + (seen - shot[t]) * cover
     return shot
 
 
 def _mask(rng: Rng, size: int) -> NDArray[np.uint8]:
-    """Where a layer in front is opaque: smooth islands, [size, size], 255 inside, with a soft or a hard edge."""
-    coarse = rng.standard_normal((int(rng.integers(3, 10)), int(rng.integers(3, 10)))).astype(np.float32)
+    """Where a layer in front is opaque: smooth islands, [size, size], 255 inside, with a soft or a
+    hard edge."""
+    coarse = rng.standard_normal((int(rng.integers(3, 10)), int(rng.integers(3, 10)))).astype(
+        np.float32
+    )
     islands = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
-    return np.asarray(np.clip((islands - 0.35) * size / rng.choice([8, 20, 60]) + 0.5, 0, 1) * 255, np.uint8)
+    return np.asarray(
+        np.clip((islands - 0.35) * size / rng.choice([8, 20, 60]) + 0.5, 0, 1) * 255, np.uint8
+    )
 
 
-def _finish(rng: Rng, shot: Picture) -> Pixels:
-    """Lens, exposure, film grain: what stands between a scene and the picture that is to be restored.
+def _finish(rng: Rng, shot: Picture, soft: float) -> Pixels:
+    """Lens, exposure, film grain: what stands between a scene and the picture that is to be
+    restored.
 
-    Real footage is soft. A net that has seen only sharp targets sharpens it too much, which costs 0.1-0.4 dB.
+    Real footage is soft. A net that has seen few soft targets sharpens them too much, which can
+    cost more than it wins. `soft` is the share of shots that a lens blurs, by up to about one small
+    px.
     """
     size = shot.shape[1]
     if rng.random() < 0.5:
         shot = np.ascontiguousarray(shot[..., rng.permutation(3)])
-    if rng.random() < 0.6:
-        spread = float(np.exp(rng.uniform(np.log(0.3), np.log(0.006 * size)))) if size > 60 else 0.3
+    if rng.random() < soft:
+        across = float(np.exp(rng.uniform(np.log(0.3), np.log(max(0.3, 0.011 * size)))))
+        down = across * float(rng.uniform(0.7, 1.4)) if rng.random() < 0.4 else across
         for frame in shot:
-            frame[:] = cv2.GaussianBlur(frame, (0, 0), spread)
+            frame[:] = cv2.GaussianBlur(frame, (0, 0), across, sigmaY=down)
         if rng.random() < 0.5:
-            shot = shot + rng.standard_normal((1, size, size, 1), np.float32) * np.float32(rng.uniform(0, 2.0))
+            shot = shot + rng.standard_normal((1, size, size, 1), np.float32) * np.float32(
+                rng.uniform(0, 2.0)
+            )
     if rng.random() < 0.2:  # a fade
-        shot = shot * np.linspace(1, rng.uniform(0.75, 1.25), len(shot), dtype=np.float32)[:, None, None, None]
+        shot = (
+            shot
+            * np.linspace(1, rng.uniform(0.75, 1.25), len(shot), dtype=np.float32)[
+                :, None, None, None
+            ]
+        )
     return np.asarray(np.clip(shot + 0.5, 0, 255), np.uint8)

@@ -1,4 +1,5 @@
-"""The net as it is trained: `Lite` with re-parameterised blocks, and the way back to the plain net."""
+"""The net as it is trained: `Lite` with re-parameterised blocks, and the way back to the plain
+net."""
 
 from __future__ import annotations
 
@@ -9,12 +10,14 @@ from torch.nn import functional as F
 from longtake.nets.lite import Block, Lite, LiteConfig
 
 LIVELY = 0.01
-"""Root mean square of the last block's output below which the trunk counts as dead. A first net died unnoticed: with
-the identity at 0.5 the features fade over eight blocks, and what remains is a slightly sharper bicubic."""
+"""Root mean square of the last block's output below which the trunk counts as dead. A first net
+died unnoticed: with the identity at 0.5 the features fade over eight blocks, and what remains is a
+slightly sharper bicubic."""
 
 
 class TrainedBlock(nn.Module):
-    """3x3 + 1x1 + identity and ReLU, added up as one 3x3 kernel before the convolution, so at the cost of one."""
+    """3x3 + 1x1 + identity and ReLU, added up as one 3x3 kernel before the convolution, so at the
+    cost of one."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

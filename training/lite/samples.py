@@ -1,11 +1,14 @@
-"""Training samples: pairs of small and large frames, made by worker processes and kept in a pool on the device.
+"""Training samples: pairs of small and large frames, made by worker processes and kept in a pool on
+the device.
 
-Sample `index` is a pure function of (recipe, seed, index). The pool is a ring per scale; a step draws its patches from it
-at random. So each sample is seen many times, in other cut-outs, before a newer one takes its place.
+Sample `index` is a pure function of (recipe, seed, index). The pool is a ring per scale; a step
+draws its patches from it at random. So each sample is seen many times, in other cut-outs, before a
+newer one takes its place.
 """
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import queue
 import tempfile
@@ -42,8 +45,10 @@ class SampleRecipe:
     """Frames that an encoder sees."""
     kept: int = 3
     """Frames of a shot that become the sample."""
-    canvases_per_sample: float = 0.5
+    canvases_per_sample: float = 0.4
     """How many new canvases a sample brings in; the others were seen in samples just before."""
+    streams: int = 16
+    """Sequences of samples that share no canvas, so that as many workers draw each canvas once."""
 
     def scale_of(self, index: int) -> int:
         rng = np.random.default_rng((self.seed, index, 2))
@@ -60,13 +65,16 @@ def _canvas(seed: int, number: int, size: int) -> Pixels:
 
 
 def make_sample(recipe: SampleRecipe, index: int) -> tuple[Pixels, Pixels]:
-    """(small [VARIANTS, kept, size, size, 3], large [kept, scale * size, scale * size, 3]), uint8 RGB."""
+    """(small [VARIANTS, kept, size, size, 3], large [kept, scale * size, scale * size, 3]), uint8
+    RGB."""
     scale = recipe.scale_of(index)
     rng = np.random.default_rng((recipe.seed, index, 3))
-    newest = int(index * recipe.canvases_per_sample)
+    stream, place = index % recipe.streams, index // recipe.streams
+    newest = int(place * recipe.canvases_per_sample)
 
     def canvas() -> Pixels:
-        return _canvas(recipe.seed, newest + int(rng.integers(0, 12)), recipe.canvas)
+        number = (newest + int(rng.integers(0, 12))) * recipe.streams + stream
+        return _canvas(recipe.seed, number, recipe.canvas)
 
     large = motion.render(rng, canvas, recipe.shot, recipe.size * scale, speed=float(scale))
     kept = np.sort(rng.choice(recipe.shot, recipe.kept, replace=False))
@@ -78,7 +86,10 @@ def make_sample(recipe: SampleRecipe, index: int) -> tuple[Pixels, Pixels]:
     shrunk = degrade.shrink(rng, large, recipe.size, blur=0.25)
     for variant in range(1, VARIANTS):
         taken = degrade.add_noise(rng, shrunk) if rng.random() < 0.25 else shrunk
-        small[variant] = degrade.through_codec(degrade.to_pixels(taken), *degrade.draw_codec(rng))[kept]
+        conversion = degrade.EXACT if rng.random() < 0.8 else degrade.FAST
+        encoder, options = degrade.draw_codec(rng)
+        coded = degrade.through_codec(degrade.to_pixels(taken), encoder, options, conversion)
+        small[variant] = coded[kept]
     return small, large[kept]
 
 
@@ -97,7 +108,9 @@ class Pool:
             slots = max(4, int(capacity * share / sum(recipe.shares)))
             side, kept = recipe.size, recipe.kept
             self.members[scale], self._capacity[scale] = [], slots
-            self._small[scale] = torch.empty((slots, VARIANTS, kept, side, side, 3), dtype=torch.uint8, device=device)
+            self._small[scale] = torch.empty(
+                (slots, VARIANTS, kept, side, side, 3), dtype=torch.uint8, device=device
+            )
             large = (slots, kept, side * scale, side * scale, 3)
             self._large[scale] = torch.empty(large, dtype=torch.uint8, device=device)
 
@@ -131,10 +144,14 @@ class Pool:
                 self.add(index, *make_sample(self.recipe, index))
         self._turn = dict(state["turn"])
 
-    def draw(self, scale: int, batch: int, patch: int, clean: float, draws: torch.Generator) -> tuple[Tensor, Tensor]:
-        """(small [B, 3, patch, patch], large [B, 3, scale * patch, ...]) float32 in [0, 1], channels last.
+    def draw(
+        self, scale: int, batch: int, patch: int, clean: float, draws: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """(small [B, 3, patch, patch], large [B, 3, scale * patch, ...]) float32 in [0, 1],
+        channels last.
 
-        `clean` is the share without a codec. Corners are even, so that the net may know where chroma samples lie.
+        `clean` is the share without a codec. Corners are even, so that the net may know where
+        chroma samples lie.
         """
 
         def integers(below: int) -> Tensor:
@@ -147,34 +164,62 @@ class Pool:
         packed = torch.stack([slot, variant, frame, *corner]).to(self.device, non_blocking=True)
         slot, variant, frame, top, left = packed[:, :, None, None]
         line = torch.arange(patch * scale, device=self.device)
-        y, x = line[: patch, None], line[None, :patch]
+        y, x = line[:patch, None], line[None, :patch]
         small = self._small[scale][slot, variant, frame, top + y, left + x]
-        large = self._large[scale][slot, frame, top * scale + line[:, None], left * scale + line[None]]
+        large = self._large[scale][
+            slot, frame, top * scale + line[:, None], left * scale + line[None]
+        ]
         return small.permute(0, 3, 1, 2).float() / 255, large.permute(0, 3, 1, 2).float() / 255
 
 
 class Workers:
-    """Processes that make samples `start`, `start` + 1, ... in no fixed order, handed over through shared memory."""
+    """Processes that make samples from `start` on in no fixed order, handed over through shared
+    memory."""
 
     def __init__(self, recipe: SampleRecipe, count: int, start: int) -> None:
         context = multiprocessing.get_context("spawn")
-        self._recipe, self.next = recipe, start
+        self._recipe, self._latest = recipe, start
         self._folder = tempfile.TemporaryDirectory()
         slots = 6 * count
         path = Path(self._folder.name, "slots")
         self._shared = np.memmap(path, np.uint8, "w+", shape=(slots, _slot_bytes(recipe)))
         self._free, self._full = context.Queue(), context.Queue()
         for slot in range(slots):
-            self._offer(slot)
-        arguments = (recipe, path, slots, self._free, self._full)
-        self._processes = [context.Process(target=_work, args=arguments, daemon=True) for _ in range(count)]
+            self._free.put(slot)
+        first = -(-start // recipe.streams)
+        self._processes = [
+            context.Process(
+                target=_work,
+                args=(
+                    recipe,
+                    path,
+                    slots,
+                    self._free,
+                    self._full,
+                    range(n, recipe.streams, count),
+                    first,
+                ),
+                daemon=True,
+            )
+            for n in range(min(count, recipe.streams))
+        ]
+
+    @property
+    def next(self) -> int:
+        """An index above all that have been made; the margin is for those not yet handed over."""
+        return self._latest + 64 * self._recipe.streams
 
     def __enter__(self) -> Workers:
         for process in self._processes:
             process.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         for process in self._processes:
             process.terminate()
         for process in self._processes:
@@ -182,21 +227,23 @@ class Workers:
         del self._shared
         self._folder.cleanup()
 
-    def _offer(self, slot: int) -> None:
-        self._free.put((slot, self.next))
-        self.next += 1
-
     def feed(self, pool: Pool, most: int, wait: float) -> int:
-        """Move up to `most` finished samples to the pool; wait up to `wait` s for the first. Gives how many."""
+        """Move up to `most` finished samples to the pool; wait up to `wait` s for the first. Gives
+        how many."""
         for done in range(most):
             try:
-                slot, index = self._full.get(timeout=wait) if wait and not done else self._full.get_nowait()
+                slot, index = (
+                    self._full.get(timeout=wait) if wait and not done else self._full.get_nowait()
+                )
             except queue.Empty:
-                if wait and not done and not all(process.is_alive() for process in self._processes):
-                    raise RuntimeError("a sample worker ended; its error is printed above") from None
+                if not all(process.is_alive() for process in self._processes):
+                    raise RuntimeError(
+                        "a sample worker ended; its error is printed above"
+                    ) from None
                 return done
             pool.add(index, *_split(self._recipe, index, self._shared[slot]))
-            self._offer(slot)
+            self._latest = max(self._latest, index)
+            self._free.put(slot)
         return most
 
 
@@ -211,15 +258,20 @@ def _split(recipe: SampleRecipe, index: int, slot: Pixels) -> tuple[Pixels, Pixe
     small_bytes = VARIANTS * recipe.kept * side**2 * 3
     small = slot[:small_bytes].reshape(VARIANTS, recipe.kept, side, side, 3)
     large_bytes = recipe.kept * large_side**2 * 3
-    large = slot[small_bytes : small_bytes + large_bytes].reshape(recipe.kept, large_side, large_side, 3)
+    large = slot[small_bytes : small_bytes + large_bytes].reshape(
+        recipe.kept, large_side, large_side, 3
+    )
     return small, large
 
 
-def _work(recipe: SampleRecipe, path: Path, slots: int, free: Any, full: Any) -> None:
-    torch.set_num_threads(1)
+def _work(
+    recipe: SampleRecipe, path: Path, slots: int, free: Any, full: Any, streams: range, first: int
+) -> None:
+    """Make the samples of some streams for ever, from place `first` of each on."""
     shared = np.memmap(path, np.uint8, "r+", shape=(slots, _slot_bytes(recipe)))
-    while True:
-        slot, index = free.get()
-        small, large = _split(recipe, index, shared[slot])
-        small[:], large[:] = make_sample(recipe, index)
-        full.put((slot, index))
+    for place in itertools.count(first):
+        for stream in streams:
+            index, slot = place * recipe.streams + stream, free.get()
+            small, large = _split(recipe, index, shared[slot])
+            small[:], large[:] = make_sample(recipe, index)
+            full.put((slot, index))

@@ -1,6 +1,7 @@
 """Pictures of user interfaces and of text: panels, thin lines, flat colours, tables, small letters.
 
-Letters come from Pillow's built-in outline font, OpenCV's stroke fonts and, if asked for, a folder of .ttf files.
+Letters come from Pillow's built-in outline font, OpenCV's stroke fonts and, if asked for, a folder
+of .ttf files.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ Picture = NDArray[np.float32]
 Rng = np.random.Generator
 
 FONTS_VARIABLE = "LITE_FONTS"
-"""Environment variable with a folder of .ttf files to use beside the built-in font. Workers inherit it."""
+"""Environment variable with a folder of .ttf files to use beside the built-in font. Workers inherit
+it."""
 
 _SYLLABLES = "ka lo mi ren ter us ing the of and to be wo rld tion pre con str ee ou Al Be Da Fi Qu 12 40 99 7 x2 3.5".split()
 
@@ -42,7 +44,8 @@ def words(rng: Rng, count: int) -> str:
 
 
 def letters(text: str, font: int, size: int) -> Picture:
-    """`text` set in one line `size` px high: how much ink covers each px, [height, width] in [0, 1]."""
+    """`text` set in one line `size` px high: how much ink covers each px, [height, width] in [0,
+    1]."""
     face = _font(font, size)
     left, top, right, bottom = (int(v) for v in face.getbbox(text))
     image = Image.new("L", (max(1, right - left), max(1, bottom - top)))
@@ -79,7 +82,8 @@ def draw_words(rng: Rng, picture: Picture, lines: int) -> None:
 
 
 def draw_screen(rng: Rng, size: int) -> Picture:
-    """A user interface: panels in panels, each with text, a table, buttons, a chart or a picture."""
+    """A user interface: panels in panels, each with text, a table, buttons, a chart or a
+    picture."""
     dark = rng.random() < 0.5
     hue = rng.normal(0, 0.03, 3)
     tone = np.float32(rng.uniform(0.03, 0.2) if dark else rng.uniform(0.85, 1.0))
@@ -94,7 +98,11 @@ def draw_screen(rng: Rng, size: int) -> Picture:
             boxes.append((x0, y0, x1, y1))
             continue
         cut = int(length * rng.uniform(0.2, 0.8))
-        pair = ((x0, y0, x0 + cut, y1), (x0 + cut, y0, x1, y1)) if across else ((x0, y0, x1, y0 + cut), (x0, y0 + cut, x1, y1))
+        pair = (
+            ((x0, y0, x0 + cut, y1), (x0 + cut, y0, x1, y1))
+            if across
+            else ((x0, y0, x1, y0 + cut), (x0, y0 + cut, x1, y1))
+        )
         boxes.extend(pair)
     for box in boxes:
         _panel(rng, picture, box, theme)
@@ -112,7 +120,9 @@ class _Theme:
         ink = rng.uniform(0.7, 1.0) if dark else rng.uniform(0.0, 0.35)
         self.ink = np.clip(ink + rng.normal(0, 0.03, 3), 0, 1).astype(np.float32)
         self.accents = rng.uniform(0, 1, (5, 3)).astype(np.float32)
-        self.panels = np.clip((0.12 if dark else 0.93) + rng.normal(0, 0.05, (6, 3)), 0, 1).astype(np.float32)
+        self.panels = np.clip((0.12 if dark else 0.93) + rng.normal(0, 0.05, (6, 3)), 0, 1).astype(
+            np.float32
+        )
         self.size, self.font = int(rng.integers(9, 26)), pick_font(rng)
 
     def text(self, rng: Rng) -> NDArray[np.float32]:
@@ -125,8 +135,12 @@ def _panel(rng: Rng, picture: Picture, box: tuple[int, int, int, int], theme: _T
         return
     picture[y0:y1, x0:x1] = theme.panels[rng.integers(6)]
     if rng.random() < 0.6:
-        line = theme.ink * np.float32(rng.uniform(0.2, 1)) + picture[y0, x0] * np.float32(rng.uniform(0, 0.5))
-        cv2.rectangle(picture, (x0, y0), (x1 - 1, y1 - 1), [float(v) for v in line], int(rng.integers(1, 3)))
+        line = theme.ink * np.float32(rng.uniform(0.2, 1)) + picture[y0, x0] * np.float32(
+            rng.uniform(0, 0.5)
+        )
+        cv2.rectangle(
+            picture, (x0, y0), (x1 - 1, y1 - 1), [float(v) for v in line], int(rng.integers(1, 3))
+        )
     margin = int(rng.integers(4, 16))
     inner = (x0 + margin, y0 + margin, x1 - margin, y1 - margin)
     if min(inner[2] - inner[0], inner[3] - inner[1]) < 16:
@@ -174,11 +188,25 @@ def _buttons(rng: Rng, picture: Picture, box: tuple[int, int, int, int], theme: 
             colour = [float(v) for v in theme.accents[rng.integers(5)]]
             right = min(x + width, x1 - 1)
             if rng.random() < 0.3:
-                cv2.circle(picture, (x + height // 2, y + height // 2), height // 2, colour, -1 if rng.random() < 0.6 else 1)
+                cv2.circle(
+                    picture,
+                    (x + height // 2, y + height // 2),
+                    height // 2,
+                    colour,
+                    -1 if rng.random() < 0.6 else 1,
+                )
             else:
-                cv2.rectangle(picture, (x, y), (right, y + height), colour, -1 if rng.random() < 0.6 else 1)
+                cv2.rectangle(
+                    picture, (x, y), (right, y + height), colour, -1 if rng.random() < 0.6 else 1
+                )
                 ink = letters(words(rng, 1), theme.font, theme.size)
-                _stamp(picture, ink[:, : max(0, right - x - 6)], x + 4, y + height // 5, theme.text(rng))
+                _stamp(
+                    picture,
+                    ink[:, : max(0, right - x - 6)],
+                    x + 4,
+                    y + height // 5,
+                    theme.text(rng),
+                )
             x += width + int(rng.integers(4, 24))
 
 
@@ -190,11 +218,19 @@ def _chart(rng: Rng, picture: Picture, box: tuple[int, int, int, int], theme: _T
     for _ in range(int(rng.integers(1, 5))):
         count = int(rng.integers(5, 40))
         heights = np.clip(0.5 + np.cumsum(rng.normal(0, 0.12, count)), 0, 1)
-        points = np.stack([np.linspace(x0, x1 - 1, count), y1 - 1 - heights * (y1 - y0 - 1)], 1).astype(np.int32)
+        points = np.stack(
+            [np.linspace(x0, x1 - 1, count), y1 - 1 - heights * (y1 - y0 - 1)], 1
+        ).astype(np.int32)
         colour = [float(v) for v in theme.accents[rng.integers(5)]]
         if rng.random() < 0.3:
             for x, y in points:
-                cv2.rectangle(picture, (int(x), int(y)), (int(x + (x1 - x0) / count * 0.7), y1 - 1), colour, -1)
+                cv2.rectangle(
+                    picture,
+                    (int(x), int(y)),
+                    (int(x + (x1 - x0) / count * 0.7), y1 - 1),
+                    colour,
+                    -1,
+                )
         else:
             cv2.polylines(picture, [points], False, colour, int(rng.integers(1, 4)))
 
@@ -202,7 +238,11 @@ def _chart(rng: Rng, picture: Picture, box: tuple[int, int, int, int], theme: _T
 def _thumbnail(rng: Rng, picture: Picture, box: tuple[int, int, int, int], theme: _Theme) -> None:
     """A small smooth picture: a sky over hills, the nearest thing to a photograph on a screen."""
     x0, y0, x1, y1 = box
-    coarse = rng.uniform(0, 1, (int(rng.integers(2, 9)), int(rng.integers(2, 9)), 3)).astype(np.float32)
+    coarse = rng.uniform(0, 1, (int(rng.integers(2, 9)), int(rng.integers(2, 9)), 3)).astype(
+        np.float32
+    )
     smooth = cv2.resize(coarse, (x1 - x0, y1 - y0), interpolation=cv2.INTER_CUBIC)
-    grain = rng.standard_normal((y1 - y0, x1 - x0, 1)).astype(np.float32) * np.float32(rng.uniform(0, 0.08))
+    grain = rng.standard_normal((y1 - y0, x1 - x0, 1)).astype(np.float32) * np.float32(
+        rng.uniform(0, 0.08)
+    )
     picture[y0:y1, x0:x1] = np.clip(smooth + grain, 0, 1)

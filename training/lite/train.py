@@ -1,7 +1,8 @@
-"""Train `lite` on pictures that a program draws. No data set, no download. See README.md beside this file.
+"""Train `lite` on pictures that a program draws. No data set, no download. See README.md beside
+this file.
 
-    python -m training.lite.train --folder run --minutes 9 --schedule-minutes 9
-    python -m training.lite.train --folder run --minutes 9 --schedule-minutes 27 --resume
+python -m training.lite.train --folder run --minutes 9 --schedule-minutes 9
+python -m training.lite.train --folder run --minutes 9 --schedule-minutes 27 --resume
 """
 
 from __future__ import annotations
@@ -46,8 +47,9 @@ class TrainingRecipe:
     """Steps in which the rate rises."""
     spectrum: float = 0.02
     """Weight of the error of the Fourier coefficients."""
-    square: float = 0.0
-    """Weight of the squared error, which PSNR measures, at the end of the schedule; it grows from 0."""
+    ratio: float = 0.0
+    """Weight of the logarithm of each patch's mean squared error, which is its PSNR (NAFNet,
+    https://arxiv.org/abs/2204.04676). It counts soft and flat patches as much as busy ones."""
     average: float = 0.999
     """Decay of the running average of the weights, which is what ships."""
     pool: int = 24000
@@ -68,7 +70,9 @@ class Training:
         self.parameters = list(self.net.parameters())
         self.averaged = [p.detach().clone() for p in self.parameters]
         fused = device.type == "cuda"
-        self.optimiser = torch.optim.Adam(self.parameters, lr=recipe.rate, betas=(0.9, 0.99), fused=fused)
+        self.optimiser = torch.optim.Adam(
+            self.parameters, lr=recipe.rate, betas=(0.9, 0.99), fused=fused
+        )
         self.pool = Pool(recipe.samples, recipe.pool, device)
         self.draws = torch.Generator().manual_seed(recipe.samples.seed)
         self.enlarge = self.net.enlarge
@@ -117,7 +121,8 @@ class Training:
             torch._foreach_copy_(self.parameters, trained)
 
     def advance(self, progress: float) -> Tensor:
-        """One step. `progress` in [0, 1] is how much of the schedule is over. Gives the loss, on the device."""
+        """One step. `progress` in [0, 1] is how much of the schedule is over. Gives the loss, on
+        the device."""
         recipe = self.recipe
         rise = min(1.0, (self.step + 1) / recipe.warm_up)
         fall = 0.5 * (1 + math.cos(math.pi * progress))
@@ -131,8 +136,9 @@ class Training:
         error = enlarged.float() - large
         loss = torch.sqrt(error.square() + 1e-6).mean()
         loss = loss + recipe.spectrum * torch.fft.rfft2(error, norm="ortho").abs().mean()
-        if recipe.square:
-            loss = loss + recipe.square * progress * error.square().mean()
+        if recipe.ratio:
+            squared = error.square().mean(dim=(1, 2, 3))
+            loss = loss + recipe.ratio * torch.log(squared + 1e-5).mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.parameters, 0.5)
@@ -143,10 +149,14 @@ class Training:
         return loss.detach()
 
     def assert_alive(self) -> float:
-        small, _ = self.pool.draw(self.recipe.samples.scales[-1], 8, self.recipe.patch, 1.0, torch.Generator())
+        small, _ = self.pool.draw(
+            self.recipe.samples.scales[-1], 8, self.recipe.patch, 1.0, torch.Generator()
+        )
         alive = liveliness(self.net, small)
         if not alive > LIVELY:
-            raise RuntimeError(f"the trunk is dead: its last block gives {alive:.4f} rms, less than {LIVELY}")
+            raise RuntimeError(
+                f"the trunk is dead: its last block gives {alive:.4f} rms, less than {LIVELY}"
+            )
         return alive
 
 
@@ -227,7 +237,10 @@ def _loop(training: Training, clock: Clock, folder: Path, made: Workers | None, 
 def report(training: Training) -> None:
     with training.averaged_weights():
         for scale in training.recipe.net.scales:
-            print(f"  stills x{scale}: {evaluate.described(evaluate.gains(training.net, scale))}", flush=True)
+            print(
+                f"  stills x{scale}: {evaluate.described(evaluate.gains(training.net, scale))}",
+                flush=True,
+            )
 
 
 def save(training: Training, folder: Path) -> None:
@@ -237,19 +250,48 @@ def save(training: Training, folder: Path) -> None:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     add = parser.add_argument
-    add("--folder", type=Path, required=True, help="where checkpoint.pt and lite.safetensors are kept")
-    add("--resume", type=Path, nargs="?", const=Path("checkpoint.pt"), help="go on; default: the folder's own")
+    add(
+        "--folder",
+        type=Path,
+        required=True,
+        help="where checkpoint.pt and lite.safetensors are kept",
+    )
+    add(
+        "--resume",
+        type=Path,
+        nargs="?",
+        const=Path("checkpoint.pt"),
+        help="go on; default: the folder's own",
+    )
     add("--start-from", type=Path, help="a checkpoint whose weights begin a new run")
     add("--minutes", type=float, default=9, help="of this call")
-    add("--schedule-minutes", type=float, default=9, help="of the whole run, over which the rate falls")
+    add(
+        "--schedule-minutes",
+        type=float,
+        default=9,
+        help="of the whole run, over which the rate falls",
+    )
     add("--steps", type=int, default=0, help="length of the schedule in steps instead of minutes")
     add("--stop-at", type=int, default=0, help="with --steps: end this call at this step")
-    add("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="0: repeatable to the bit")
+    add(
+        "--workers",
+        type=int,
+        default=max(1, (os.cpu_count() or 2) - 1),
+        help="0: repeatable to the bit",
+    )
     add("--every", type=int, default=500, help="steps between two lines of the log")
     add("--compile", action="store_true", help="with torch.compile")
-    add("--set", action="append", default=[], metavar="NAME=VALUE", help="a value of the recipe: rate=5e-4, net.depth=8")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a value of the recipe: rate=5e-4, net.depth=8",
+    )
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return parser.parse_args()
 
@@ -279,7 +321,9 @@ def main() -> None:
     asked.folder.mkdir(parents=True, exist_ok=True)
     training = Training(recipe_from(asked.set), device)
     if asked.resume:
-        path = asked.folder / asked.resume if asked.resume == Path("checkpoint.pt") else asked.resume
+        path = (
+            asked.folder / asked.resume if asked.resume == Path("checkpoint.pt") else asked.resume
+        )
         training.restore(read_checkpoint(path), pool=not asked.workers)
     elif asked.start_from:
         training.start_from(read_checkpoint(asked.start_from))

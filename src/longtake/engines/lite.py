@@ -10,10 +10,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from longtake.core import faults
 from longtake.core.knobs import knob
 from longtake.core.machine import Machine
-from longtake.core.media import Clip, Knobs, OutputFormat
+from longtake.core.media import Clip, Knobs, OutputFormat, Pixels
 from longtake.core.plan import Footprint, Geometry, Placement, Plan, Recipe
 from longtake.core.ports import Grid, Offload
 from longtake.engines._pixels import deepened, to_floats, to_pixels
@@ -52,14 +54,19 @@ class _Open:
         for clip in clips:
             faults.strike("compute")
             with torch.inference_mode():
-                made = self.net(to_floats(clip.pixels, self.device), self.scale)
-            if faults.strike("values") == "nan":
-                made = made * float("nan")
-            fits = made.shape[-2:] == (self.output.height, self.output.width)
-            pixels = to_pixels(made, self.output.bits if fits else 16, clip.start)
-            if not fits:
-                pixels = resample(pixels, self.output.width, self.output.height, "lanczos")
-            yield Clip(pixels=deepened(pixels, self.output.bits), start=clip.start)
+                frames = [self._enlarged(f, clip.start + i) for i, f in enumerate(clip.pixels)]
+            yield Clip(pixels=np.stack(frames), start=clip.start)
+
+    def _enlarged(self, frame: Pixels, number: int) -> Pixels:
+        """[H, W, 3] -> [H', W', 3]; one at a time, so that no batch decides an algorithm."""
+        made = self.net(to_floats(frame, self.device), self.scale)
+        if faults.strike("values") == "nan":
+            made = made * float("nan")
+        width, height = self.output.width, self.output.height
+        if made.shape[-2:] == (height, width):
+            return to_pixels(made, self.output.bits, number)
+        deep = to_pixels(made, 16, number)
+        return deepened(resample(deep[None], width, height)[0], self.output.bits)
 
 
 class Lite:
@@ -97,7 +104,6 @@ class Lite:
                 head_for(geometry),
                 config["width"],
                 _BYTES[recipe.numerics.dtype],
-                placement.step,
             ),
         )
 
@@ -138,12 +144,12 @@ def _config() -> dict[str, Any]:
     return config
 
 
-def _activations(source: tuple[int, int], scale: int, width: int, e: int, frames: int) -> int:
-    """Bytes of the largest set of live tensors; formula and letters: nets/lite.py, Memory."""
+def _activations(source: tuple[int, int], scale: int, width: int, e: int) -> int:
+    """Bytes of the largest set of live tensors for one frame; formula: nets/lite.py, Memory."""
     w, h = source
     m = (w + w % 2) * (h + h % 2)
     odd = 12 if w % 2 or h % 2 else 0
-    carried = frames * w * h * 3 * (4 + 4 * scale**2)
+    carried = w * h * 3 * 4 * (1 + scale**2)  # the frame, and the output while it is rounded
     entry = m * (odd + 12 * e + width * e // 4)
     trunk = m * width * e * 3 // 4
     head = m * (width * e // 4 + 6 * scale**2 * e)

@@ -65,13 +65,15 @@ def looks(info: VideoInfo, keys: Iterable[Rows], threads: int) -> Looks:
                 continue
             found = _decode.frames(container, stream, _decode.Tally(), info.path)
             with closing(found):
-                said.add(_verdict(Counter(_votes(info, islice(found, RUN)))))
+                votes = Counter(_votes(info, islice(found, RUN)))
+        sure = votes["tff"] + votes["bff"] + votes["progressive"]
+        if sure >= _LEAST:
+            said.add(_verdict(votes, sure))
     return said.pop() if len(said) == 1 else ""
 
 
-def _verdict(votes: Counter[str]) -> Looks:
-    sure = votes["tff"] + votes["bff"] + votes["progressive"]
-    if sure < _LEAST or votes["tff"] + votes["bff"] < _SHARE * sure:
+def _verdict(votes: Counter[str], sure: int) -> Looks:
+    if votes["tff"] + votes["bff"] < _SHARE * sure:
         return ""
     return "tff" if votes["tff"] >= votes["bff"] else "bff"
 

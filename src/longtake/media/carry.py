@@ -261,8 +261,12 @@ class Tracks:
         base = packet.time_base
         shift = round(self.span.shift / base)
         packet.pts = None if packet.pts is None else packet.pts - shift
-        packet.dts = packet.pts if packet.dts is None else packet.dts - shift
+        packet.dts = None if packet.dts is None else packet.dts - shift
         packet.stream = lane.target
+        if lane.way.track.kind == "video":  # mkv states no first decoding stamps: libav finds them
+            at = packet.pts if packet.dts is None else packet.dts
+            return (at or 0) * base, packet
+        packet.dts = packet.pts if packet.dts is None else packet.dts
         if lane.steady is not None:
             base = self._steadied(lane.steady, packet)
         assert packet.dts is not None

@@ -58,7 +58,7 @@ class Facts:
 
 
 class FilmIndex:
-    """A complete index, read in slices. Not to be shared between threads while `rows` runs."""
+    """A complete index, read in slices; it holds no file open and may be shared by threads."""
 
     def __init__(self, folder: Path, facts: Facts) -> None:
         self.facts = facts

@@ -85,15 +85,14 @@ def _way(track: Track, container: Container) -> How | None:
 
 
 def _refusal(track: Track, container: Container) -> str:
-    called = ", ".join(
-        x for x in (track.codec or "unknown codec", track.language, track.title) if x
-    )
+    unknown = "a font or another file" if track.kind == "attachment" else "unknown codec"
+    called = ", ".join(filter(None, (track.codec or unknown, track.language, track.title)))
     drop = DROPS.get(track.kind)
-    outs = [f"--drop {drop}"] if drop else []
+    cures = [f"--drop {drop}"] if drop else []
     if container == "mp4" and (track.kind == "attachment" or holds("matroska", track.codec)):
-        outs.append("an .mkv target")
+        cures.append("an .mkv target")
     what = "picture track" if track.kind == "video" else f"{track.kind} track"
-    cure = f": {' or '.join(outs)}." if outs else "."
+    cure = f": {' or '.join(cures)}." if cures else "."
     return f"{_NAMES[container]} cannot hold {what} {track.index} ({called}){cure}"
 
 

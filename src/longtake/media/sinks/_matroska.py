@@ -136,7 +136,7 @@ def _made(number: int, body: bytes) -> bytes:
 
 
 def _size(value: int, length: int) -> bytes:
-    """Ends in IndexError's cousin OverflowError beyond 2 bytes: headers of tracks are small."""
+    """A variable-length integer of `length` bytes, or of more where they do not do."""
     while value >= (1 << 7 * length) - 1:
         length += 1
     return (value | 1 << 7 * length).to_bytes(length)

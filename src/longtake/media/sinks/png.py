@@ -24,6 +24,7 @@ from longtake.core.plan import Encoder, Plan
 from longtake.core.ports import Film, Losses, Writer
 from longtake.media import color
 from longtake.media.sinks._files import PartDamaged, guarded, settle
+from longtake.media.tracks import DROPS
 
 BITS = (8, 16)
 _WORDS = {"audio": "sound", "subtitle": "subtitles", "attachment": "attachments", "data": "data"}
@@ -96,7 +97,8 @@ def _context(output: OutputFormat, encoder: Encoder) -> VideoCodecContext:
     context.thread_count = encoder.threads
     context.thread_type = ThreadType.FRAME
     context.flags |= CodecFlags.bitexact
-    context.options = {"pred": "mixed"}
+    # A fifth of the time of the usual level 6, for a sixth more bytes.
+    context.options = {"pred": "paeth", "compression_level": "1"}
     return context
 
 
@@ -114,7 +116,8 @@ class Png:
         noted = [
             f"A folder of pictures holds no {word}: {count} track{'s'[: count > 1]} left out."
             for kind, word in _WORDS.items()
-            if (count := len([t for t in info.tracks if t.kind == kind])) and word not in drop
+            if (count := len([t for t in info.tracks if t.kind == kind]))
+            and DROPS[kind] not in drop
         ]
         if info.variable:
             noted.append("A folder of pictures holds no times: those of the frames are lost.")
