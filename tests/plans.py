@@ -49,10 +49,8 @@ def a_plan(
     wish = Upscale(
         **{"source": Path("in.mp4"), "target": Path("out.mp4"), "engine": "resize", **(task or {})}
     )
-    crafts = Crafts(
-        engine=find("engines", wish.engine), offload=find("offload", "resident"),
-        sink=sink_for(wish.target), sha256=lambda path: "0" * 64,
-    )  # fmt: skip
+    engine, sink = find("engines", wish.engine), sink_for(wish.target)
+    crafts = Crafts(engine=engine, sink=sink, sha256=lambda path: "0" * 64)
     return estimate(
         wish, info or an_info(), (1, False), crafts, machine or a_machine(), limits or Limits()
     )  # fmt: skip

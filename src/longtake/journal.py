@@ -156,6 +156,8 @@ def _same(stored: Plan, plan: Plan, folder: Path) -> None:
     if stored.identity == plan.identity:
         return
     changed = differences(stored.decisive(), plan.decisive())
+    causes = [line for line in changed if not line.startswith("segments")]
+    changed = causes or changed  # other segments only follow from what is named already
     shown = "; ".join(changed[:8]) + (f"; and {len(changed) - 8} more" if len(changed) > 8 else "")
     raise RecipeChanged(
         f"{folder}: {shown}. Run the command as it was to go on, or add --restart to begin anew."

@@ -67,7 +67,7 @@ def noise(rng: Rng, size: int, beta: float) -> Picture:
         spectrum / np.maximum(np.hypot(across, down), 1 / size) ** beta, s=(size, size)
     )
     field -= field.min()
-    return (field / (field.max() + 1e-6)).astype(np.float32)
+    return np.asarray(field / (field.max() + 1e-6), np.float32)
 
 
 def texture(rng: Rng, size: int) -> Picture:
@@ -103,7 +103,7 @@ def texture(rng: Rng, size: int) -> Picture:
         picture = picture + (
             noise(rng, size, rng.uniform(0.5, 1.5))[..., None] - 0.5
         ) * rng.uniform(0.05, 0.3)
-    return np.clip(picture, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(picture, 0, 1), np.float32)
 
 
 def draw_leaves(rng: Rng, size: int) -> Picture:
@@ -120,7 +120,8 @@ def draw_leaves(rng: Rng, size: int) -> Picture:
             continue
         mask = _shape(rng, radius, centre - low, (int(high[1] - low[1]), int(high[0] - low[0])))
         if rng.random() < 0.15 and radius > 10:  # out of focus, a soft shadow
-            mask = cv2.GaussianBlur(mask, (0, 0), float(rng.uniform(1, max(1.1, radius * 0.1))))
+            spread = float(rng.uniform(1, max(1.1, radius * 0.1)))
+            mask = np.asarray(cv2.GaussianBlur(mask, (0, 0), spread), np.uint8)
         window = (slice(low[1], high[1]), slice(low[0], high[0]))
         cover = mask[..., None].astype(np.float32) / 255
         picture[window] += (_fill(rng, colours, textures, window) - picture[window]) * cover
@@ -179,7 +180,8 @@ def _fixed(points: NDArray[np.float64]) -> NDArray[np.int32]:
 def _turn(rng: Rng, points: NDArray[np.float64]) -> NDArray[np.float64]:
     angle = rng.uniform(0, 2 * np.pi)
     cos, sin = np.cos(angle), np.sin(angle)
-    return points @ np.array([[cos, sin], [-sin, cos]])
+    turned: NDArray[np.float64] = points @ np.array([[cos, sin], [-sin, cos]])
+    return turned
 
 
 def _blob(rng: Rng) -> NDArray[np.float64]:
@@ -220,7 +222,7 @@ def _fill(
     ramp = np.linspace(0, 1, length, dtype=np.float32).reshape(
         (-1, 1, 1) if axis == 0 else (1, -1, 1)
     )
-    return colour * (1 - ramp) + colours[rng.integers(len(colours))] * ramp
+    return np.asarray(colour + (colours[rng.integers(len(colours))] - colour) * ramp, np.float32)
 
 
 def draw_fibres(rng: Rng, size: int) -> Picture:
@@ -245,9 +247,8 @@ def draw_fibres(rng: Rng, size: int) -> Picture:
             cv2.polylines(
                 picture, [_fixed(np.array(path))], False, shade, thickness, cv2.LINE_8, SHIFT
             )
-    return cv2.GaussianBlur(
-        picture, (0, 0), float(rng.uniform(0.4, 0.8))
-    )  # OpenCV smooths lines of uint8 only
+    spread = float(rng.uniform(0.4, 0.8))  # OpenCV smooths lines of uint8 only
+    return np.asarray(cv2.GaussianBlur(picture, (0, 0), spread), np.float32)
 
 
 def draw_surface(rng: Rng, size: int) -> Picture:
@@ -255,11 +256,9 @@ def draw_surface(rng: Rng, size: int) -> Picture:
     height = noise(rng, size, rng.uniform(1.1, 2.2))
     y, x = np.mgrid[0:size, 0:size].astype(np.float32)
     reach = rng.uniform(0, 0.15) * size
-    warped_x, warped_y = (
-        x + (noise(rng, size, 2.0) - 0.5) * reach,
-        y + (noise(rng, size, 2.0) - 0.5) * reach,
-    )
-    height = cv2.remap(height, warped_x, warped_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    x, y = (line + (noise(rng, size, 2.0) - 0.5) * reach for line in (x, y))
+    warped = cv2.remap(height, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    height = np.asarray(warped, np.float32)
     light = (
         cv2.Sobel(height, cv2.CV_32F, 1, 0) * rng.normal()
         + cv2.Sobel(height, cv2.CV_32F, 0, 1) * rng.normal()

@@ -28,11 +28,13 @@ def _keys(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _lanczos3(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0.0)
+    inside: NDArray[np.float64] = np.sinc(x) * np.sinc(x / 3) * (np.abs(x) < 3)
+    return inside
 
 
 def _tent(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.maximum(1 - np.abs(x), 0)
+    inside: NDArray[np.float64] = np.clip(1 - np.abs(x), 0, None)
+    return inside
 
 
 def _box(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -54,7 +56,7 @@ def reduction(length: int, reduced: int, kernel: str) -> Picture:
     factor = length / reduced
     centres = (np.arange(reduced) + 0.5) * factor - 0.5
     weights = KERNELS[kernel]((np.arange(length)[None] - centres[:, None]) / factor)
-    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    return np.asarray(weights / weights.sum(1, keepdims=True), np.float32)
 
 
 def reduce(frames: Pixels, size: int, kernel: str) -> Picture:

@@ -122,6 +122,23 @@ def _mask(rng: Rng, size: int) -> NDArray[np.uint8]:
     )
 
 
+def _graded(rng: Rng, shot: Picture) -> Picture:
+    """Colours: exchanged, tinted, paler or stronger, and in one shot of eight none at all.
+
+    A net that has never seen a black-and-white film does badly on one, most of all on a soft one.
+    """
+    if rng.random() < 0.5:
+        shot = np.ascontiguousarray(shot[..., rng.permutation(3)])
+    kind = rng.random()
+    if kind < 0.5:
+        grey = shot @ np.array([0.299, 0.587, 0.114], np.float32)
+        strength = 0 if kind < 0.12 else float(np.exp(rng.normal(0, 0.6)))
+        shot = grey[..., None] + (shot - grey[..., None]) * np.float32(strength)
+    if kind >= 0.12 and rng.random() < 0.25:
+        shot = shot * np.exp(rng.normal(0, 0.15, 3)).astype(np.float32)
+    return np.clip(shot, 0, 255)
+
+
 def _finish(rng: Rng, shot: Picture, soft: float) -> Pixels:
     """Lens, exposure, film grain: what stands between a scene and the picture that is to be
     restored.
@@ -131,10 +148,9 @@ def _finish(rng: Rng, shot: Picture, soft: float) -> Pixels:
     px.
     """
     size = shot.shape[1]
-    if rng.random() < 0.5:
-        shot = np.ascontiguousarray(shot[..., rng.permutation(3)])
+    shot = _graded(rng, shot)
     if rng.random() < soft:
-        across = float(np.exp(rng.uniform(np.log(0.3), np.log(max(0.3, 0.011 * size)))))
+        across = float(np.exp(rng.uniform(np.log(0.3), np.log(max(0.3, 0.014 * size)))))
         down = across * float(rng.uniform(0.7, 1.4)) if rng.random() < 0.4 else across
         for frame in shot:
             frame[:] = cv2.GaussianBlur(frame, (0, 0), across, sigmaY=down)

@@ -47,7 +47,7 @@ def trainable(config: LiteConfig) -> Lite:
         with torch.no_grad():
             head.weight.mul_(0.05)
             nn.init.zeros_(head.bias)  # type: ignore[arg-type]
-    return net.to(memory_format=torch.channels_last)
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def merge(net: Lite) -> Lite:

@@ -190,15 +190,7 @@ class Workers:
         self._processes = [
             context.Process(
                 target=_work,
-                args=(
-                    recipe,
-                    path,
-                    slots,
-                    self._free,
-                    self._full,
-                    range(n, recipe.streams, count),
-                    first,
-                ),
+                args=(recipe, path, self._free, self._full, range(n, recipe.streams, count), first),
                 daemon=True,
             )
             for n in range(min(count, recipe.streams))
@@ -265,10 +257,10 @@ def _split(recipe: SampleRecipe, index: int, slot: Pixels) -> tuple[Pixels, Pixe
 
 
 def _work(
-    recipe: SampleRecipe, path: Path, slots: int, free: Any, full: Any, streams: range, first: int
+    recipe: SampleRecipe, path: Path, free: Any, full: Any, streams: range, first: int
 ) -> None:
     """Make the samples of some streams for ever, from place `first` of each on."""
-    shared = np.memmap(path, np.uint8, "r+", shape=(slots, _slot_bytes(recipe)))
+    shared = np.memmap(path, np.uint8, "r+").reshape(-1, _slot_bytes(recipe))
     for place in itertools.count(first):
         for stream in streams:
             index, slot = place * recipe.streams + stream, free.get()

@@ -22,7 +22,11 @@ FONTS_VARIABLE = "LITE_FONTS"
 """Environment variable with a folder of .ttf files to use beside the built-in font. Workers inherit
 it."""
 
-_SYLLABLES = "ka lo mi ren ter us ing the of and to be wo rld tion pre con str ee ou Al Be Da Fi Qu 12 40 99 7 x2 3.5".split()
+_SYLLABLES = (
+    *("ka", "lo", "mi", "ren", "ter", "us", "ing", "the", "of", "and", "to", "be", "wo", "rld"),
+    *("tion", "pre", "con", "str", "ee", "ou", "Al", "Be", "Da", "Fi", "Qu"),
+    *("12", "40", "99", "7", "x2", "3.5"),
+)
 
 
 @lru_cache(maxsize=1)
@@ -50,7 +54,7 @@ def letters(text: str, font: int, size: int) -> Picture:
     left, top, right, bottom = (int(v) for v in face.getbbox(text))
     image = Image.new("L", (max(1, right - left), max(1, bottom - top)))
     ImageDraw.Draw(image).text((-left, -top), text, 255, font=face)
-    return np.asarray(image, np.float32) / 255
+    return np.asarray(image, np.float32) / np.float32(255)
 
 
 def pick_font(rng: Rng) -> int:
@@ -77,7 +81,8 @@ def draw_words(rng: Rng, picture: Picture, lines: int) -> None:
         ink = np.pad(letters(words(rng, int(rng.integers(1, 6))), font, size), outline)
         if outline:
             disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * outline + 1, 2 * outline + 1))
-            _stamp(picture, cv2.dilate(ink, disc), x, y + line * size * 5 // 4, 1 - colour)
+            around = np.asarray(cv2.dilate(ink, disc), np.float32)
+            _stamp(picture, around, x, y + line * size * 5 // 4, 1 - colour)
         _stamp(picture, ink, x, y + line * size * 5 // 4, colour)
 
 
@@ -235,7 +240,7 @@ def _chart(rng: Rng, picture: Picture, box: tuple[int, int, int, int], theme: _T
             cv2.polylines(picture, [points], False, colour, int(rng.integers(1, 4)))
 
 
-def _thumbnail(rng: Rng, picture: Picture, box: tuple[int, int, int, int], theme: _Theme) -> None:
+def _thumbnail(rng: Rng, picture: Picture, box: tuple[int, int, int, int], _: _Theme) -> None:
     """A small smooth picture: a sky over hills, the nearest thing to a photograph on a screen."""
     x0, y0, x1, y1 = box
     coarse = rng.uniform(0, 1, (int(rng.integers(2, 9)), int(rng.integers(2, 9)), 3)).astype(

@@ -67,7 +67,7 @@ class Training:
         self.recipe, self.device = recipe, device
         torch.manual_seed(recipe.samples.seed)
         self.net = trainable(recipe.net).to(device)
-        self.parameters = list(self.net.parameters())
+        self.parameters: list[Tensor] = list(self.net.parameters())
         self.averaged = [p.detach().clone() for p in self.parameters]
         fused = device.type == "cuda"
         self.optimiser = torch.optim.Adam(
@@ -140,13 +140,14 @@ class Training:
             squared = error.square().mean(dim=(1, 2, 3))
             loss = loss + recipe.ratio * torch.log(squared + 1e-5).mean()
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, 0.5)
         self.optimiser.step()
         self.step += 1
         decay = min(recipe.average, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(self.averaged, [p.detach() for p in self.parameters], 1 - decay)
-        return loss.detach()
+        told: Tensor = loss.detach()
+        return told
 
     def assert_alive(self) -> float:
         small, _ = self.pool.draw(
@@ -224,8 +225,9 @@ def _loop(training: Training, clock: Clock, folder: Path, made: Workers | None, 
             loss, pace = float(torch.stack(lately).mean()), len(lately) / (time.monotonic() - since)
             rate = training.optimiser.param_groups[0]["lr"]
             print(
-                f"step {training.step} {progress:.1%} rate {rate:.1e} loss {loss:.5f} last block {alive:.3f} rms "
-                f"{pace:.1f} steps/s pool {len(training.pool)} fed {fed} in {clock.training.seconds:.0f} s",
+                f"step {training.step} {progress:.1%} rate {rate:.1e} loss {loss:.5f} "
+                f"last block {alive:.3f} rms {pace:.1f} steps/s pool {len(training.pool)} "
+                f"fed {fed} in {clock.training.seconds:.0f} s",
                 flush=True,
             )
             since, lately = time.monotonic(), []

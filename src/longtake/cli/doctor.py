@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from longtake.cli.options import add_json
-from longtake.cli.show import print_json
+from longtake.cli.show import print_json, say
 from longtake.core.plain import to_plain
 from longtake.planner.calibration import Calibration
 from longtake.planner.survey import survey
@@ -32,8 +32,8 @@ def run(given: argparse.Namespace, settings: Settings) -> int:
         if given.json:
             print_json({"event": "check", **to_plain(check)})
         else:
-            mark = f"[{_COLORS[check.state]}]{check.state:4}[/]"
-            console.print(f"{mark} [bold]{check.name:14}[/bold] {check.says}", soft_wrap=True)
+            words = f"{check.name:14} {check.says}"
+            say(console, f"{check.state:4}", words, _COLORS[check.state])
     return 1 if bad else 0
 
 

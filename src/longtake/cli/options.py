@@ -55,9 +55,8 @@ def add_task(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "target", type=Path, metavar="OUT", help=".mp4, .mkv, or a folder for PNG files"
     )
-    main = parser.add_argument_group("options")
     advanced = parser.add_argument_group("advanced options")
-    groups = {"main": main, "advanced": advanced}
+    groups: dict[str, Any] = {"main": parser, "advanced": advanced}
     found = {f.name: (f, o) for kind in (Upscale, Limits) for f, o in options(kind)}
     for name in ("scale", "height", "engine", "set", "vram", "ram", "devices", "frames"):
         _add(groups[found[name][1].group], *found.pop(name))
@@ -67,16 +66,17 @@ def add_task(parser: argparse.ArgumentParser) -> None:
 
 def add_running(parser: argparse.ArgumentParser) -> None:
     """What concerns a run and not the film."""
-    groups = {g.title: g for g in parser._action_groups}
-    main = groups.get("options", parser)
-    rest = groups.get("advanced options", main)
-    add_json(main)
-    main.add_argument("--restart", action="store_true", help="begin anew; replaces an existing OUT")
+    groups: dict[str | None, Any] = {g.title: g for g in parser._action_groups}
+    rest = groups.get("advanced options", parser)
+    add_json(parser)
+    parser.add_argument(
+        "--restart", action="store_true", help="begin anew; replaces an existing OUT"
+    )
     rest.add_argument("--keep", action="store_true", help="keep the work folder OUT.longtake")
 
 
-def add_json(group: Any) -> None:
-    group.add_argument("--json", action="store_true", help="one JSON value per line, nothing else")
+def add_json(parser: argparse.ArgumentParser, shown: str = "one JSON value per line") -> None:
+    parser.add_argument("--json", action="store_true", help=f"{shown}, and nothing else")
 
 
 def task_of(given: argparse.Namespace) -> Upscale:

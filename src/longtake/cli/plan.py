@@ -16,7 +16,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(dest="kind", metavar="JOB", required=True)
     upscale = kinds.add_parser("upscale", help="plan `longtake upscale`", formatter_class=Help)
     add_task(upscale)
-    add_json(upscale)
+    add_json(upscale, "the plan as JSON, for `longtake run`")
 
 
 def run(given: argparse.Namespace, settings: Settings) -> int:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from longtake.cli.options import add_json
-from longtake.cli.show import print_json
+from longtake.cli.show import print_json, say
 from longtake.core.media import Color, VideoInfo
 from longtake.core.plain import to_plain
 from longtake.media.probe import probe
@@ -29,11 +30,11 @@ def run(given: argparse.Namespace, settings: Settings) -> int:
         return 0
     table = Table.grid(padding=(0, 2))
     for name, value in _rows(info):
-        table.add_row(f"[bold]{name}[/bold]", value)
+        table.add_row(f"[bold]{name}[/bold]", Text(value))
     console = Console(highlight=False)
     console.print(table)
     for note in info.notes:
-        console.print(f"[yellow]note[/yellow] {note}", soft_wrap=True)
+        say(console, "note", note, "yellow")
     return 0
 
 
@@ -51,7 +52,8 @@ def _rows(info: VideoInfo) -> list[tuple[str, str]]:
     ]  # fmt: skip
     for track in info.tracks:
         sound = f", {track.channels} channels at {track.sample_rate} Hz" if track.channels else ""
-        words = " ".join(filter(None, [track.language, track.title]))
+        language = "" if track.language == "und" else track.language
+        words = " ".join(filter(None, [language, track.title]))
         rows.append((track.kind, f"#{track.index} {track.codec}{sound} {words}".rstrip()))
     if info.chapters:
         rows.append(("chapters", str(info.chapters)))

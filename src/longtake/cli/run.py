@@ -9,6 +9,7 @@ from longtake.cli.options import add_running
 from longtake.cli.show import follow
 from longtake.core.errors import BadInput
 from longtake.core.plan import Plan
+from longtake.core.task import Limits
 from longtake.planner.calibration import Calibration
 from longtake.planner.survey import survey
 from longtake.runtime.prepare import replay
@@ -23,9 +24,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace, settings: Settings) -> int:
     machine, known = survey(), Calibration(settings.calibration)
-    plan = stored_plan(given.plan)
+    plan, crafts = replay(stored_plan(given.plan), Limits(), machine)
     job = Job(
-        plan=plan, crafts=replay(plan, machine), machine=machine, known=known, keep=given.keep,
+        plan=plan, crafts=crafts, machine=machine, known=known, keep=given.keep,
         restart=given.restart,
     )  # fmt: skip
     return follow(job, given.json)

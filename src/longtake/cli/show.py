@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from longtake.core.events import (
     Advanced,
@@ -72,10 +73,15 @@ def show_plan(plan: Plan) -> None:
     for section, rows in explain(plan).items():
         table.add_row(f"[bold]{section}[/bold]")
         for name, value in rows:
-            table.add_row(f"  {name}", value)
+            table.add_row(f"  {name}", Text(value))
     console.print(table)
     for note in plan.notes:
-        console.print(f"[yellow]note[/yellow] {note}", soft_wrap=True)
+        say(console, "note", note, "yellow")
+
+
+def say(console: Console, mark: str, words: str, style: str = "green") -> None:
+    """A coloured word and a sentence; brackets in file names are just brackets."""
+    console.print(Text.assemble((mark, style), " " if mark else "", words), soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
@@ -118,14 +124,14 @@ class _Painter:
         elif isinstance(event, Started):
             self._say_started(event)
         elif isinstance(event, Warned):
-            self._console.print(f"[yellow]note[/yellow] {event.message}", soft_wrap=True)
+            say(self._console, "note", event.message, "yellow")
         elif isinstance(event, Replanned):
             placement = event.placement
-            self._console.print(
-                f"[yellow]memory[/yellow] {event.reason} Going on with {placement.step} frames per "
-                f"pass and queues of {placement.queue}: the result stays the same.",
-                soft_wrap=True,
+            words = (
+                f"{event.reason} Going on with {placement.step} frames per pass and queues of "
+                f"{placement.queue}: the result stays the same."
             )
+            say(self._console, "memory", words, "yellow")
         elif isinstance(event, Finished):
             self._say_finished(event)
         elif isinstance(event, Salvaged):
@@ -147,40 +153,37 @@ class _Painter:
         plan = event.plan
         width, height = plan.geometry.target
         device = ", ".join(plan.placement.devices)
-        resumed = f", {event.resumed} of them done before" if event.resumed else ""
+        count = len(plan.segments)
+        resumed = f" ({event.resumed} done before)" if event.resumed else ""
+        vram = f", {bytes_(plan.memory.vram)} of VRAM" if plan.memory.on_gpu else ""
         expected = f", about {clock(plan.time.total)}" if plan.time else ""
-        self._console.print(
+        words = (
             f"{plan.geometry.frames:,} frames to {width}x{height} with {plan.recipe.engine} on "
-            f"{device}: {len(plan.segments)} segments{resumed}, {bytes_(plan.memory.ram)} of RAM"
-            + (f", {bytes_(plan.memory.vram)} of VRAM" if plan.memory.on_gpu else "")
-            + expected,
-            soft_wrap=True,
+            f"{device}: {count} segment{'s' * (count != 1)}{resumed}, "
+            f"{bytes_(plan.memory.ram)} of RAM{vram}{expected}"
         )
+        say(self._console, "", words)
 
     def _say_finished(self, event: Finished) -> None:
+        speed = f", {event.fps:.1f} fps" if event.fps else ""
+        words = (
+            f"{event.target} ({bytes_(event.bytes)}, {event.frames:,} frames) in "
+            f"{clock(event.seconds)}{speed}"
+        )
+        say(self._console, "done and verified", words)
         vram = (
             f"; VRAM predicted {bytes_(event.predicted_vram)}, peak {bytes_(event.peak_vram)}"
             if event.peak_vram is not None and event.predicted_vram is not None
             else ""
         )
-        self._console.print(
-            f"[green]done and verified[/green] {event.target} ({bytes_(event.bytes)}, "
-            f"{event.frames:,} frames) in {clock(event.seconds)}"
-            + (f", {event.fps:.1f} fps" if event.fps else ""),
-            soft_wrap=True,
-        )
-        self._console.print(
-            f"RAM predicted {bytes_(event.predicted_ram)}, peak {bytes_(event.peak_ram)}{vram}; "
-            + ", ".join(f"{k} {clock(v)}" for k, v in event.stages.items()),
-            soft_wrap=True,
-        )
+        stages = ", ".join(f"{k} {clock(v)}" for k, v in event.stages.items())
+        used = f"RAM predicted {bytes_(event.predicted_ram)}, peak {bytes_(event.peak_ram)}{vram}"
+        say(self._console, "", f"{used}; {stages}")
 
     def _say_salvaged(self, event: Salvaged) -> None:
-        behind = (
-            f"; {event.left_out} done segments behind a gap are left out" if event.left_out else ""
+        behind = f"; {event.left_out} done segments behind a gap are left out"
+        words = (
+            f"{event.target}: frames 0:{event.frames} of {event.of:,} from {event.segments} "
+            f"segments{behind if event.left_out else ''}"
         )
-        self._console.print(
-            f"[green]recovered[/green] {event.target}: frames 0:{event.frames} of {event.of:,} "
-            f"from {event.segments} segments{behind}",
-            soft_wrap=True,
-        )
+        say(self._console, "recovered", words)

@@ -81,8 +81,15 @@ class Writer(Protocol):
 class Sink(Protocol):
     """A target format. Parts are closed, playable files (or folders) of the final codec."""
 
-    part: str  # suffix of a part, "" for a folder
-    codecs: tuple[str, ...]  # of Encoder.codec, the default first
+    @property
+    def part(self) -> str:
+        """Suffix of a part, "" for a folder."""
+        ...
+
+    @property
+    def codecs(self) -> tuple[str, ...]:
+        """Of `Encoder.codec` those that go into this target, the default first."""
+        ...
 
     def chroma(self, info: VideoInfo, encoder: str) -> str:
         """The chroma format in which this target keeps what the source has."""

@@ -61,7 +61,7 @@ class Upscale:
     )  # fmt: skip
     crf: int = option(16, "x264 quality, 0 (lossless) to 51", "advanced", metavar="N")
     preset: str = option(
-        "auto", "x264 effort; auto: veryfast on CPU machines, medium beside a GPU", "advanced",
+        "auto", "x264 effort; auto: veryfast on CPU machines, faster beside a GPU", "advanced",
         choices=("auto", "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"),
     )  # fmt: skip
     bits: int | None = option(
@@ -94,4 +94,6 @@ class Limits:
 
     vram: int | None = option(None, "memory it may use on each GPU, e.g. 8G", metavar="SIZE")
     ram: int | None = option(None, "host memory it may use, e.g. 4G", metavar="SIZE")
-    devices: str = option("auto", "auto, cpu, cuda:0,1 or all", metavar="WHICH")
+    devices: str = option(
+        "auto", "auto, cpu, cuda:0,1 or all; cpu:0,1 is two processes", metavar="WHICH"
+    )

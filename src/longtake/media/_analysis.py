@@ -128,7 +128,8 @@ class Analysis:
         first, last = (read_rows(self.path, i, i + 1)[0] for i in (0, self.frames - 1))
         rate = self.info.rate or Fraction(25)
         end = (int(last["pts"]) + int(last["duration"])) * self.info.time_base
-        there = max(end - int(first["pts"]) * self.info.time_base, self.frames / rate)
+        # some headers state how long the film is, some (Matroska) when it ends: the milder counts
+        there = max(end - int(first["pts"]) * self.info.time_base, end, self.frames / rate)
         return self.duration - there > max(_TOLERANCE, 10 / rate), 0
 
     def _resume_points(self, found: int) -> list[int]:

@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 
 from longtake.core.errors import BadInput
 from longtake.media import guard
+from longtake.media._ffv1 import Checksums
 from longtake.media._records import Rows
 
 ENDED = (EOFError, av.error.EOFError)
@@ -79,12 +80,14 @@ def frames(
     seen = False
     context = stream.codec_context
     times: list[int] | None = [] if container.format.name in UNTIMED else None
+    sums = Checksums(context.name)
     for packet in _packets(container, stream, tally, path):
         if most is not None and tally.packets > most:
             return
         if times is not None and packet is not None and packet.dts is not None:
             heappush(times, packet.dts)
         try:
+            sums.check(packet)
             found = context.decode(packet)
         except ENDED:
             return

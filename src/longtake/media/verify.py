@@ -5,7 +5,6 @@ What is wrong is collected and told together, as far as reading goes on. Memory 
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -23,6 +22,7 @@ from longtake.core.media import OutputFormat
 from longtake.core.plan import Plan
 from longtake.core.ports import Film
 from longtake.media import _look, carry
+from longtake.media._ffv1 import slices_intact
 from longtake.media._tally import Tally, end_of, track_faults
 from longtake.media.carry import AnyPacket
 from longtake.media.color import IDENTITY
@@ -258,7 +258,7 @@ class _Watch:
         base = packet.time_base
         if packet.size:
             self.end = max(self.end, ((packet.pts or 0) + (packet.duration or 0)) * base)
-            if self.stream.codec_context.name == "ffv1" and not _slices_intact(bytes(packet)):
+            if self.stream.codec_context.name == "ffv1" and not slices_intact(bytes(packet)):
                 self.looks.wrong.frame("has a slice with a wrong checksum", self.packets)
             self.packets += 1
         for frame in packet.decode():
@@ -299,22 +299,3 @@ class _Watch:
             looks.wrong.tell(
                 f"the pictures end at {float(self.end):.6f} s, not at {float(planned):.6f} s"
             )
-
-
-_MIRRORED = bytes(int(f"{i:08b}"[::-1], 2) for i in range(256))
-
-
-def _slices_intact(data: bytes) -> bool:
-    """Whether the checksums of an FFV1 frame (version 3) hold.
-
-    libav's decoder hides a damaged slice behind the frame before, and says nothing. Every slice
-    ends in its size (3 bytes), a status (1) and a CRC-32 (4). The CRC over a slice with its own is
-    0 (RFC 9043, 4.9.3); its bits run the other way than zlib's, so bytes are mirrored.
-    """
-    end = len(data)
-    while end >= 8:
-        start = end - 8 - int.from_bytes(data[end - 8 : end - 5])
-        if start < 0 or zlib.crc32(data[start:end].translate(_MIRRORED), 0xFFFFFFFF) != 0xFFFFFFFF:
-            return False
-        end = start
-    return end == 0

@@ -24,8 +24,8 @@ def geometry_of(task: Upscale, info: VideoInfo, chroma: Chroma) -> Geometry:
     least, most = SCALE_BOUNDS
     if not least <= scale <= most:
         raise Usage(
-            f"{info.height} px to {round(info.height * scale)} px is a scale of {float(scale):.3g}; "
-            f"it must lie between {least} and {most}."
+            f"{info.height} px to {round(info.height * scale)} px is a scale of "
+            f"{float(scale):.3g}; it must lie between {least} and {most}."
         )
     width = _sized(info.width * scale, chroma in ("420", "422"))
     height = _sized(info.height * scale, chroma == "420")

@@ -28,7 +28,7 @@ from longtake.core.plan import (
     Recipe,
     Segment,
 )
-from longtake.core.ports import Engine, Grid, Offload, Sink
+from longtake.core.ports import Engine, Grid, Sink
 from longtake.core.task import Limits, Upscale
 from longtake.planner import calibration, devices, footprint, ladder, segments
 from longtake.planner.geometry import geometry_of, kept
@@ -42,7 +42,6 @@ class Crafts:
     """The sockets a plan is made against, looked up by whoever may see them."""
 
     engine: Engine
-    offload: Offload
     sink: Sink
     sha256: Callable[[Path], str]  # of a file of weights
 
@@ -250,7 +249,7 @@ def _memory(
     info: VideoInfo, geometry: Geometry, recipe: Recipe, placement: Placement, engine: Engine
 ) -> Memory:
     return Memory(
-        host=footprint.host(info, geometry, recipe.output, recipe.encoder, placement),
+        host=footprint.host(info, geometry, recipe, placement),
         engine=engine.footprint(geometry, recipe, placement),
         on_gpu=placement.devices[0].startswith("cuda"),
     )
@@ -286,10 +285,30 @@ def _budget(plan: Plan, machine: Machine, limits: Limits) -> dict[str, tuple[int
     return budget
 
 
+def fitted(plan: Plan, engine: Engine, machine: Machine, limits: Limits) -> Plan:
+    """A stored plan on the first rung that fits this machine, not above its own placement.
+
+    Raises DoesNotFit.
+    """
+    ladder_ = [plan.placement]
+    while (lower := ladder.below(rungs(plan, engine), ladder_[-1])) is not None:
+        ladder_.append(lower)
+    found = _first(plan, ladder_, engine, machine, limits)
+    if found is None:
+        raise DoesNotFit(_lacking(replaced(plan, ladder_[-1], engine), machine, limits))
+    return found
+
+
 def _fit(plan: Plan, crafts: Crafts, machine: Machine, limits: Limits) -> Plan | None:
     """The plan on the first rung that fits, or None."""
-    for placement in rungs(plan, crafts.engine):
-        candidate = replaced(plan, placement, crafts.engine)
+    return _first(plan, rungs(plan, crafts.engine), crafts.engine, machine, limits)
+
+
+def _first(
+    plan: Plan, placements: Sequence[Placement], engine: Engine, machine: Machine, limits: Limits
+) -> Plan | None:
+    for placement in placements:
+        candidate = replaced(plan, placement, engine)
         if all(need <= have for need, have, _ in _budget(candidate, machine, limits).values()):
             return candidate
     return None
@@ -298,12 +317,8 @@ def _fit(plan: Plan, crafts: Crafts, machine: Machine, limits: Limits) -> Plan |
 def _misfit(plan: Plan, crafts: Crafts, machine: Machine, limits: Limits) -> str:
     """The binding limit in numbers, and the nearest change that fits."""
     lowest = replaced(plan, rungs(plan, crafts.engine)[-1], crafts.engine)
-    lines = [
-        f"{kind}: at least {_gib(need)} are needed, {_gib(have)} are allowed ({why})."
-        for kind, (need, have, why) in _budget(lowest, machine, limits).items()
-        if need > have
-    ]
-    for scale in (Fraction(3), Fraction(2), Fraction(3, 2), Fraction(1)):
+    lines = [_lacking(lowest, machine, limits)]
+    for scale in (Fraction(3), Fraction(2), Fraction(3, 2)):
         if scale < plan.geometry.scale:
             task = replace(plan.task, scale=scale, height=None)
             reading = (plan.recipe.reading.matrix, plan.recipe.reading.full_range)
@@ -318,6 +333,14 @@ def _misfit(plan: Plan, crafts: Crafts, machine: Machine, limits: Limits) -> str
             for kind, (need, have, _) in _budget(lowest, machine, limits).items()
             if need > have
         ]
+    )
+
+
+def _lacking(lowest: Plan, machine: Machine, limits: Limits) -> str:
+    return " ".join(
+        f"{kind}: at least {_gib(need)} are needed, {_gib(have)} are allowed ({why})."
+        for kind, (need, have, why) in _budget(lowest, machine, limits).items()
+        if need > have
     )
 
 

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a worker process has used when it gives a segment back."""
+
+    busy: dict[str, float]  # seconds by stage, of this segment
+    ram: int  # peak bytes so far
+    vram: int | None
 
 
 def peak_ram() -> int:

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from longtake.core.errors import LongtakeError
+from longtake.core.events import Warned
 from longtake.core.plan import Plan, Segment
 from longtake.core.plugins import find
 from longtake.core.ports import Ledger
 from longtake.media.verify import part as check_part
 from longtake.runtime import recover
 from longtake.runtime.film import open_film
+from longtake.runtime.measure import Usage, peak_ram, peak_vram
 from longtake.runtime.prepare import sink_for
 from longtake.runtime.segment import Line, render
 from longtake.runtime.stages import Meter
@@ -43,12 +45,12 @@ class WorkerFailed(LongtakeError):
 
 
 def render_all(
-    plan: Plan, folder: Path, left: Sequence[Segment], ledger: Ledger, meter: Meter
+    plan: Plan, folder: Path, left: Sequence[Segment], ledger: Ledger
 ) -> Iterator[tuple[str, Any]]:
     """Make the segments `left` on all devices of the plan.
 
-    Yields ("frames", (segment, n)), ("done", (segment, part, seconds)), ("died", device) and
-    ("replanned", (reason, placement)) where a worker ran out of memory.
+    Yields ("frames", (segment, n)), ("done", (segment, part, seconds, usage)), and ("event", event)
+    for what a person should know: a worker died, ran out of memory, or tries a segment again.
     """
     waiting = list(reversed(left))
     workers = [_start(plan, folder, device) for device in plan.placement.devices[: len(left)]]
@@ -59,12 +61,10 @@ def render_all(
                     _deal(worker, waiting.pop(), ledger)
             for ready in wait([w.pipe for w in workers]):
                 worker = next(w for w in workers if w.pipe is ready)
-                heard = _heard(worker, workers, waiting)
-                for kind, value in heard:
+                for kind, value in _heard(worker, workers, waiting):
+                    made = kind == "made"
                     yield (
-                        ("done", _committed(plan, worker, value, ledger, meter))
-                        if kind == "made"
-                        else (kind, value)
+                        ("done", _committed(plan, worker, value, ledger)) if made else (kind, value)
                     )
     finally:
         _stop(workers)
@@ -102,7 +102,8 @@ def _heard(
                 f"{worker.device} ended without a word (exit code {worker.process.exitcode}); no "
                 f"worker is left. What is done is kept: run the same command again."
             ) from None
-        yield "died", worker.device
+        died = f"{worker.device} died; its segment goes to another device."
+        yield "event", Warned(message=died)
         return
     if kind == "error":
         raise value
@@ -110,19 +111,17 @@ def _heard(
 
 
 def _committed(
-    plan: Plan, worker: _Worker, made: tuple[str, dict[str, float]], ledger: Ledger, meter: Meter
-) -> tuple[Segment, Path, float]:
+    plan: Plan, worker: _Worker, made: tuple[str, Usage], ledger: Ledger
+) -> tuple[Segment, Path, float, Usage]:
     """Check and commit the part that a worker has made; the worker is free again."""
     segment = worker.segment
     assert segment is not None
-    part, busy = made
-    for stage, seconds in busy.items():
-        meter.busy[stage] += seconds
+    part, used = made
     seconds = time.monotonic() - worker.began
     check_part(Path(part), plan.recipe.output, segment.stop - segment.start)
     final = ledger.commit(segment, Path(part), seconds)
     worker.segment = None
-    return segment, final, seconds
+    return segment, final, seconds, used
 
 
 def _stop(workers: list[_Worker]) -> None:
@@ -145,27 +144,28 @@ def _work(pipe: Connection, plan_json: str, folder: str, device: str) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     plan = Plan.from_json(plan_json)
     engine = find("engines", plan.recipe.engine)
+    recovery = recover.Recovery(plan=plan, engine=engine)
     try:
         film = open_film(plan, Path(folder))
         sink = sink_for(plan.task.target)
         order = pipe.recv()
         while order is not None:
+            plan = recovery.plan
             try:
                 with engine.open(plan, device, find("offload", plan.placement.offload)) as upscaler:
                     while order is not None:
-                        index, part = order
                         meter = Meter()
-                        segment = plan.segments[index]
                         line = Line(film=film, upscaler=upscaler, sink=sink, meter=meter)
-                        for done in render(plan, line, segment, Path(part)):
+                        index, part = order
+                        for done in render(plan, line, plan.segments[index], Path(part)):
                             pipe.send(("frames", done))
-                        pipe.send(("made", (part, meter.busy)))
+                        used = Usage(busy=meter.busy, ram=peak_ram(), vram=peak_vram(device))
+                        pipe.send(("made", (part, used)))
                         order = pipe.recv()
-            except Exception as error:
-                if not recover.memory_ran_out(error):
-                    raise
-                plan = recover.downgraded(plan, engine, error)
-                pipe.send(("replanned", (str(error), plan.placement)))
+            except (EOFError, BrokenPipeError):
+                raise
+            except Exception as error:  # noqa: BLE001 - what cannot be mended is raised again
+                pipe.send(("event", recovery.after(error, plan.segments[order[0]])))
     except (EOFError, BrokenPipeError):
         return  # the parent has gone
     except Exception as error:  # noqa: BLE001 - told to the parent, which ends the job
@@ -177,6 +177,5 @@ def _portable(error: Exception) -> Exception:
     if isinstance(error, OSError):
         return OSError(error.errno, str(error))
     if isinstance(error, LongtakeError):
-        plain = type(error)(error.detail)
-        return plain
+        return type(error)(error.detail)
     return WorkerFailed(f"{type(error).__name__}: {error}")

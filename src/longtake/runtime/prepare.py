@@ -12,12 +12,12 @@ from longtake.core.media import VideoInfo
 from longtake.core.plain import differences, to_plain
 from longtake.core.plan import Plan
 from longtake.core.plugins import find, names
-from longtake.core.ports import Engine, Offload, Sink
+from longtake.core.ports import Engine, Sink
 from longtake.core.task import Limits, Upscale
 from longtake.media import color
 from longtake.media.probe import probe, refuse
 from longtake.planner.calibration import Calibration
-from longtake.planner.planner import Crafts, estimate, numerics_here, timed
+from longtake.planner.planner import Crafts, estimate, fitted, numerics_here, timed
 from longtake.weights import files
 
 
@@ -35,8 +35,7 @@ def sink_for(target: Path) -> Sink:
 
 def crafts_for(task: Upscale) -> Crafts:
     engine: Engine = find("engines", task.engine)
-    offload: Offload = find("offload", "resident")
-    return Crafts(engine=engine, offload=offload, sink=sink_for(task.target), sha256=files.sha256)
+    return Crafts(engine=engine, sink=sink_for(task.target), sha256=files.sha256)
 
 
 def draft(
@@ -54,18 +53,31 @@ def draft(
     return replace(plan, notes=tuple(dict.fromkeys(notes))), crafts
 
 
-def replay(plan: Plan, machine: Machine) -> Crafts:
-    """The crafts of a stored plan. Raises Usage where this machine would give other bytes."""
+def replay(plan: Plan, limits: Limits, machine: Machine) -> tuple[Plan, Crafts]:
+    """A stored plan, placed on this machine, and its crafts.
+
+    Raises Usage where the source is another one or this machine would give other bytes, DoesNotFit
+    where it does not fit here.
+    """
     _paths(plan.task)
     crafts = crafts_for(plan.task)
+    info = probe(plan.task.source, plan.task.rate)
+    refuse(info, plan.task.drop)
+    _losses(plan.task, info, crafts.sink)
+    if plan.stage == "estimate":  # of a frozen plan the hash of the input speaks
+        _unchanged("The source is not the one that was planned", plan.info, info, "source")
     here = numerics_here(plan, machine, crafts.engine)
-    changed = differences(to_plain(plan.recipe.numerics), to_plain(here), "numerics")
+    _unchanged("The plan was made for another machine", plan.recipe.numerics, here, "numerics")
     weights = crafts.engine.weights(plan.recipe.knobs)
     if weights and crafts.sha256(weights) != plan.recipe.weights:
-        changed.append("weights: another file")
+        raise Usage("The plan was made with other weights. Plan it again.")
+    return fitted(plan, crafts.engine, machine, limits), crafts
+
+
+def _unchanged(words: str, planned: object, found: object, name: str) -> None:
+    changed = differences(to_plain(planned), to_plain(found), name)
     if changed:
-        raise Usage(f"The plan was made for another machine: {'; '.join(changed)}. Plan it again.")
-    return crafts
+        raise Usage(f"{words}: {'; '.join(changed)}. Plan it again.")
 
 
 def _losses(task: Upscale, info: VideoInfo, sink: Sink) -> tuple[str, ...]:

@@ -1,11 +1,13 @@
-"""What to do when memory runs out: the next rung of the ladder, the same recipe."""
+"""What to do when a segment fails: the next rung where memory ran out, one more try for NaN."""
 
 from __future__ import annotations
 
 import errno
+from dataclasses import dataclass
 
-from longtake.core.errors import OutOfMemory
-from longtake.core.plan import Plan
+from longtake.core.errors import NotANumber, OutOfMemory
+from longtake.core.events import Event, Replanned, Warned
+from longtake.core.plan import Plan, Segment
 from longtake.core.ports import Engine
 from longtake.planner import ladder, planner
 
@@ -24,6 +26,27 @@ def memory_ran_out(error: BaseException) -> bool:
 
 def disk_is_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(slots=True, kw_only=True)
+class Recovery:
+    """Decides what follows an error in a segment: another placement, one more try, or the end."""
+
+    plan: Plan
+    engine: Engine
+    doubted: int | None = None  # the segment that gave NaN once
+
+    def after(self, error: Exception, segment: Segment) -> Event:
+        """What to tell; `plan` is then the one to go on with. Raises where nothing helps."""
+        if isinstance(error, NotANumber):
+            if self.doubted == segment.index:
+                raise NotANumber(f"{error.detail} Segment {segment.index}, twice.") from error
+            self.doubted = segment.index
+            return Warned(message=f"{error} Segment {segment.index} is made once more.")
+        if not memory_ran_out(error):
+            raise error
+        self.plan = downgraded(self.plan, self.engine, error)
+        return Replanned(reason=str(error), placement=self.plan.placement)
 
 
 def downgraded(plan: Plan, engine: Engine, error: BaseException) -> Plan:

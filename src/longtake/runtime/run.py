@@ -8,13 +8,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from longtake.core.errors import DiskFull, NotANumber, VerifyFailed
+from longtake.core.errors import BadInput, DiskFull, VerifyFailed
 from longtake.core.events import (
     Advanced,
     Event,
     Finished,
     Joined,
-    Replanned,
     SegmentDone,
     Started,
     Verified,
@@ -22,14 +21,16 @@ from longtake.core.events import (
 )
 from longtake.core.machine import Machine
 from longtake.core.plan import Plan, Segment
+from longtake.core.plugins import find
 from longtake.core.ports import Film
-from longtake.journal import Journal, weigh
+from longtake.journal import Journal, load_plan, weigh
 from longtake.media.verify import part as check_part
 from longtake.media.verify import verify
 from longtake.planner.calibration import Calibration, Rate, key, megapixels
 from longtake.planner.planner import Crafts, disk_check
+from longtake.runtime import allocator, measure, pool, recover, workfolder
 from longtake.runtime import film as films
-from longtake.runtime import measure, pool, recover, workfolder
+from longtake.runtime.measure import Usage
 from longtake.runtime.segment import Line, render
 from longtake.runtime.stages import Meter
 
@@ -48,6 +49,14 @@ class Job:
     frames: int = 0  # made in this run
     began: float = field(default_factory=time.monotonic)
     working: float = 0.0  # when the first segment began
+    ram: int = 0  # peak bytes of any worker process
+    vram: int = 0
+
+    def spent(self, used: Usage) -> None:
+        """Count in what a worker process has used for a segment."""
+        for stage, seconds in used.busy.items():
+            self.meter.busy[stage] += seconds
+        self.ram, self.vram = max(self.ram, used.ram), max(self.vram, used.vram or 0)
 
     @property
     def folder(self) -> Path:
@@ -65,6 +74,10 @@ def run(job: Job) -> Iterator[Event]:
             yield from _work(job)
         if not job.keep:
             workfolder.clear(job.folder)
+    except BadInput:
+        if load_plan(job.folder) is None:  # nothing was begun that could go on
+            workfolder.clear(job.folder)
+        raise
     except OSError as error:
         if recover.disk_is_full(error):
             raise DiskFull(f"{error}") from error
@@ -107,13 +120,12 @@ def _on_one(
     job: Job, journal: Journal, film: Film, left: list[Segment], finished: int
 ) -> Iterator[Event]:
     of = job.plan.geometry.frames
-    again: int | None = None  # the segment that gave NaN once
+    recovery = recover.Recovery(plan=job.plan, engine=job.crafts.engine)
     while left:
-        plan = job.plan
+        plan = recovery.plan
+        device, offload = plan.placement.devices[0], find("offload", plan.placement.offload)
         try:
-            with job.crafts.engine.open(
-                plan, plan.placement.devices[0], job.crafts.offload
-            ) as upscaler:
+            with job.crafts.engine.open(plan, device, offload) as upscaler:
                 line = Line(film=film, upscaler=upscaler, sink=job.crafts.sink, meter=job.meter)
                 while left:
                     segment, began = left[0], time.monotonic()
@@ -123,16 +135,10 @@ def _on_one(
                     finished += segment.stop - segment.start
                     yield _commit(job, journal, segment, part, time.monotonic() - began)
                     left.pop(0)
-        except NotANumber as error:
-            if again == left[0].index:
-                raise NotANumber(f"{error.detail} Segment {again}, twice.") from error
-            again = left[0].index
-            yield Warned(message=f"{error} Segment {again} is made once more.")
-        except Exception as error:
-            if not recover.memory_ran_out(error):
-                raise
-            job.plan = recover.downgraded(plan, job.crafts.engine, error)
-            yield Replanned(reason=str(error), placement=job.plan.placement)
+        except Exception as error:  # noqa: BLE001 - what cannot be mended is raised again
+            event = recovery.after(error, left[0])
+            journal.record(event)
+            yield event
 
 
 def _commit(
@@ -155,27 +161,28 @@ def _done(segment: Segment, final: Path, seconds: float) -> SegmentDone:
 def _on_many(job: Job, journal: Journal, left: list[Segment], finished: int) -> Iterator[Event]:
     of = job.plan.geometry.frames
     running: dict[int, int] = {}
-    for kind, value in pool.render_all(job.plan, job.folder, left, journal, job.meter):
+    for kind, value in pool.render_all(job.plan, job.folder, left, journal):
         if kind == "frames":
-            segment, running_frames = value
-            running[segment.index] = running_frames
+            segment, frames = value
+            running[segment.index] = frames
             yield Advanced(frames=finished + sum(running.values()), of=of)
         elif kind == "done":
-            segment, final, seconds = value
+            segment, final, seconds, used = value
             running.pop(segment.index, None)
             finished += segment.stop - segment.start
             job.frames += segment.stop - segment.start
+            job.spent(used)
             yield _done(segment, final, seconds)
-        elif kind == "replanned":
-            yield Replanned(reason=value[0], placement=value[1])
         else:
-            yield Warned(message=f"{value} died; its segment goes to another device.")
+            journal.record(value)
+            yield value
 
 
 def _publish(job: Job, journal: Journal, film: Film) -> Iterator[Event]:
     """Join, verify, put in place."""
     plan, target = job.plan, job.plan.task.target
     working = time.monotonic() - job.working
+    allocator.steady()
     committed = journal.committed()
     parts = [committed[s.index] for s in plan.segments]
     joined = job.folder / f"joined{target.suffix}"
@@ -197,9 +204,9 @@ def _publish(job: Job, journal: Journal, film: Film) -> Iterator[Event]:
         seconds=seconds,
         fps=job.frames / working if job.frames else 0.0,
         bytes=size,
-        peak_ram=measure.peak_ram(),
+        peak_ram=max(job.ram, measure.peak_ram()),
         predicted_ram=plan.memory.ram,
-        peak_vram=measure.peak_vram(device),
+        peak_vram=job.vram or measure.peak_vram(device),
         predicted_vram=plan.memory.vram or None,
         stages=dict(job.meter.busy),
     )

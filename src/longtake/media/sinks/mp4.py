@@ -1,4 +1,4 @@
-"""`out.mp4`: x264 or FFV1 in a normal faststart file; text subtitles become mov_text."""
+"""`out.mp4`: x264 in a normal faststart file; text subtitles become mov_text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from longtake.media.sinks import _join, _parts
 @dataclass(frozen=True, slots=True)
 class Mp4:
     part: str = _parts.SUFFIX
-    codecs: tuple[str, ...] = _parts.CODECS
+    codecs: tuple[str, ...] = ("x264",)  # mp4 holds FFV1, but hardly a player reads it there
 
     def chroma(self, info: VideoInfo, encoder: str) -> str:
         return _parts.chroma(info, encoder)
