@@ -1,6 +1,7 @@
 """How close an enlarged film is to its original.
 
-Films are float32 [T, 3, H, W], RGB in [0, 255], at least 16 px a side. Nothing is cut off at the borders.
+Films are float32 [T, 3, H, W], RGB in [0, 255], at least 16 px a side. Nothing is cut off at
+the borders.
 """
 
 from __future__ import annotations

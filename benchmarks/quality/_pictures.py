@@ -31,7 +31,7 @@ _EXACT = (  # as longtake reads and writes, media/color.py
 
 
 def original(path: Path, frames: int, multiple: int) -> Film:
-    """Consecutive frames from the middle of a clip, and of these the middle, sides a multiple of px.
+    """Consecutive frames from the middle of a clip, cut to their middle, sides a multiple of px.
 
     Clips wider than 1280 px are reduced first by means of areas, which takes off their own
     compression: from 1920 px on to two thirds, else to a half.
@@ -106,8 +106,7 @@ def pixels(film: Tensor) -> Film:
 
 
 def _rgb(frame: av.VideoFrame) -> Film:
-    picture: Film = frame.to_ndarray(format="rgb24", interpolation=_EXACT)
-    return picture
+    return np.asarray(frame.to_ndarray(format="rgb24", interpolation=_EXACT), np.uint8)
 
 
 def _reduced_by_area(film: Film, factor: Fraction) -> Film:

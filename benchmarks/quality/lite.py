@@ -32,11 +32,9 @@ Method = Callable[[Film, int], Film]
 
 
 def opened(weights: Path, dtype: str) -> Lite:
-    with safe_open(weights, "pt") as stored:  # type: ignore[no-untyped-call]
+    with safe_open(weights, "pt") as stored:
         config = json.loads(stored.metadata()["config"])
-    sizes = LiteConfig(
-        width=config["width"], depth=config["depth"], scales=tuple(config["scales"])
-    )
+    sizes = LiteConfig(width=config["width"], depth=config["depth"], scales=tuple(config["scales"]))
     return checkpoint.load(lambda: Lite(sizes), weights).float().trunk_to(getattr(torch, dtype))
 
 
@@ -63,8 +61,7 @@ def methods(net: Lite) -> dict[str, Method]:
 def measured(found: dict[str, Method], original: Film, small: Film, scale: int) -> dict[str, Score]:
     truth = _pictures.floats(original)
     return {
-        name: score(_pictures.floats(method(small, scale)), truth)
-        for name, method in found.items()
+        name: score(_pictures.floats(method(small, scale)), truth) for name, method in found.items()
     }
 
 
@@ -100,7 +97,7 @@ def table(title: str, scores: dict[str, dict[str, Score]]) -> None:
         print(row([what, *(f"{of[name].psnr_y:.2f}" for name in names), *gains]), flush=True)
 
 
-def crop(path: Path, films: list[Film], scale: int) -> None:
+def crop(path: Path, films: list[Film]) -> None:
     """The middle 256 x 192 px of the middle frames side by side, each px as 2 x 2."""
     import cv2
     import numpy as np
@@ -118,9 +115,7 @@ def measure_clips(found: dict[str, Method], clips: list[Path], given: argparse.N
     """Whether lite has more PSNR-Y than Lanczos on every clip, clean and compressed, at x4."""
     better = True
     for scale in given.scales:
-        originals = {
-            clip.stem: _pictures.original(clip, given.frames, 2 * scale) for clip in clips
-        }
+        originals = {clip.stem: _pictures.original(clip, given.frames, 2 * scale) for clip in clips}
         for compression in ("clean", f"x264 crf {CRF}"):
             scores = {}
             for name, original in originals.items():
@@ -131,7 +126,7 @@ def measure_clips(found: dict[str, Method], clips: list[Path], given: argparse.N
                 if given.crops:
                     path = given.crops / f"{name}_x{scale}_{compression.replace(' ', '_')}.png"
                     films = [found["Lanczos"](small, scale), found["lite"](small, scale)]
-                    crop(path, [*films, original], scale)
+                    crop(path, [*films, original])
             table(f"clips, x{scale}, {compression}", scores)
             if scale == 4:
                 gains = (of["lite"].psnr_y - of["Lanczos"].psnr_y for of in scores.values())

@@ -80,9 +80,8 @@ class Command:
 
 @pytest.fixture
 def job(tmp_path: Path) -> Command:
-    return Command(
-        {"LONGTAKE_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(PLUGINS), "NO_COLOR": "1"}
-    )
+    path = os.pathsep.join(filter(None, [str(PLUGINS), os.environ.get("PYTHONPATH")]))
+    return Command({"LONGTAKE_CACHE": str(tmp_path / "cache"), "PYTHONPATH": path, "NO_COLOR": "1"})
 
 
 @pytest.fixture(scope="session")

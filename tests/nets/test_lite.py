@@ -55,11 +55,11 @@ def test_output_has_exactly_the_scaled_size(height, width, scale, batch):
 @pytest.mark.parametrize("size", ODD_SIZES)
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_frames_per_call_and_threads_change_no_bit(net, size, scale):
-    frames = torch.rand(8, 3, *size)
+    frames = torch.rand(4, 3, *size)
     made = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        for step in (1, 3, 4, 8):
+        for step in (1, 3, 4):
             made.append(torch.cat([net(part, scale) for part in frames.split(step)]))
     assert all(torch.equal(made[0], other) for other in made[1:])
 

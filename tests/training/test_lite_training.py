@@ -86,7 +86,7 @@ def test_reduction_keeps_a_ramp(kernel):
 
 @pytest.mark.parametrize("encoder", ["libx264", "libx265"])
 def test_a_codec_gives_every_frame_back_a_little_worse(encoder):
-    shot = np.stack([make_canvas(0, 3, 64)] * 3)
+    shot = np.stack([make_canvas(0, 3, 96)] * 3)
     options = {"crf": "24", "preset": "veryfast"}
     if encoder == "libx265":
         options["x265-params"] = "log-level=none"

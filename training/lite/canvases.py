@@ -135,7 +135,9 @@ def _radii(rng: Rng, size: int) -> NDArray[np.float64]:
     count = int(np.exp(rng.uniform(np.log(60), np.log(900))) * (size / 768) ** 2) + 30
     radii = (smallest**-2 + rng.random(count) * (largest**-2 - smallest**-2)) ** -0.5
     if rng.random() < 0.6:
-        radii = np.where(rng.random(count) < 0.25, rng.uniform(3 * smallest, largest, count), radii)
+        radii = np.where(
+            rng.random(count) < 0.25, rng.uniform(min(3 * smallest, largest), largest, count), radii
+        )
     return np.sort(radii)[::-1] if rng.random() < 0.5 else radii
 
 

@@ -107,9 +107,15 @@ def to_pixels(frames: Picture) -> Pixels:
     return np.asarray(np.clip(frames + 0.5, 0, 255), np.uint8)
 
 
-def draw_codec(rng: Rng) -> tuple[str, dict[str, str]]:
-    """An encoder and its options, from nearly transparent to heavily compressed."""
-    if rng.random() < 0.8:
+SMALLEST_H265 = 96
+"""Side in px below which x265 is left out: under 64 px, its largest coding unit, its output was
+seen to differ from run to run and its heap to be corrupted (PyAV 18.1.0's wheel)."""
+
+
+def draw_codec(rng: Rng, side: int) -> tuple[str, dict[str, str]]:
+    """An encoder for frames of `side` px and its options, from nearly transparent to heavily
+    compressed."""
+    if rng.random() < 0.8 or side < SMALLEST_H265:
         preset = str(
             rng.choice(["superfast", "veryfast", "fast", "medium"], p=(0.1, 0.25, 0.25, 0.4))
         )

@@ -87,7 +87,7 @@ def make_sample(recipe: SampleRecipe, index: int) -> tuple[Pixels, Pixels]:
     for variant in range(1, VARIANTS):
         taken = degrade.add_noise(rng, shrunk) if rng.random() < 0.25 else shrunk
         conversion = degrade.EXACT if rng.random() < 0.8 else degrade.FAST
-        encoder, options = degrade.draw_codec(rng)
+        encoder, options = degrade.draw_codec(rng, recipe.size)
         coded = degrade.through_codec(degrade.to_pixels(taken), encoder, options, conversion)
         small[variant] = coded[kept]
     return small, large[kept]

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from longtake import __version__
 from longtake.cli.options import Help, spread
 from longtake.core.errors import LongtakeError
+from longtake.planner.survey import launch
 from longtake.settings import Settings
 
 COMMANDS = {
@@ -48,6 +49,7 @@ def _main(words: list[str]) -> int:
         parser.print_help()
         return 2
     signal.signal(signal.SIGTERM, _terminated)
+    launch()
     with _reporting(given) as outcome:
         command = importlib.import_module(f"longtake.cli.{given.command}")
         outcome.append(command.run(given, Settings.of()))

@@ -119,9 +119,11 @@ class Footprint:
     state: int = 0  # recurrent state and caches
     activations: int = 0
     workspace: int = 0
+    beside: int = 0  # on the host while the engine is on a GPU: libraries and page-locked memory
 
     @property
     def total(self) -> int:
+        """Bytes on the engine's own device."""
         return self.context + self.weights + self.state + self.activations + self.workspace
 
 
@@ -148,7 +150,7 @@ class Memory:
     @property
     def ram(self) -> int:
         """Peak bytes of host memory of one process."""
-        return self.host.total + (0 if self.on_gpu else self.engine.total)
+        return self.host.total + (self.engine.beside if self.on_gpu else self.engine.total)
 
     @property
     def vram(self) -> int:

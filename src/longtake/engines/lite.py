@@ -29,7 +29,8 @@ WEIGHTS = "lite.safetensors"
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 MiB = 1 << 20
 TORCH_ON_HOST = 270 * MiB  # `import torch` and its thread pool; benchmarks/memory
-CUDA_CONTEXT = 520 * MiB  # context and library modules; benchmarks/memory
+CUDA_ON_HOST = 1130 * MiB  # torch with CUDA's libraries, in host memory
+CUDA_CONTEXT = 630 * MiB  # context and library modules; benchmarks/memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +98,7 @@ class Lite:
         stored = files.tensor_bytes(files.shipped(WEIGHTS))
         config = _config()
         return Footprint(
+            beside=CUDA_ON_HOST if on_gpu else 0,
             context=CUDA_CONTEXT if on_gpu else TORCH_ON_HOST,
             weights=2 * stored,
             block=9 * config["width"] ** 2 * _BYTES[recipe.numerics.dtype],

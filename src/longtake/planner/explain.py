@@ -66,12 +66,14 @@ def _placement(plan: Plan) -> Rows:
 
 def _memory(plan: Plan) -> Rows:
     memory, host = plan.memory, plan.memory.host
+    beside = [("  libraries", bytes_(memory.engine.beside))] if memory.on_gpu else []
     rows = [
         ("RAM", f"{bytes_(memory.ram)} per worker"),
         ("  process", bytes_(host.process)),
         ("  decoder", bytes_(host.decode)),
         ("  frames in hand", bytes_(host.frames)),
         ("  encoder", bytes_(host.encode)),
+        *beside,
     ]
     engine = memory.engine
     causes = [

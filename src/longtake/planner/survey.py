@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from longtake.core.machine import CPU_FLAGS, Gpu, Machine
 
@@ -29,33 +33,79 @@ def torch() -> str | None:
 
 
 def gpus() -> tuple[Gpu, ...]:
-    """NVIDIA GPUs by NVML; empty without a driver."""
+    """NVIDIA GPUs by NVML, numbered as CUDA will number them; empty without a driver.
+
+    CUDA must count in the order of the bus for that: CUDA_DEVICE_ORDER=PCI_BUS_ID, set by `launch`.
+    """
+    with _nvml() as ask:
+        if ask is None:
+            return ()
+        driver = _text(ask.nvmlSystemGetDriverVersion())
+        found = [_gpu(ask, i, driver) for i in range(ask.nvmlDeviceGetCount())]
+    return tuple(replace(g, index=i) for i, g in enumerate(_visible(found)))
+
+
+def launch() -> None:
+    """Set what torch reads from the environment when it is first imported."""
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+
+
+def vram_of_this_process(uuid: str) -> int | None:
+    """Bytes that the driver counts for this process on a GPU: tensors, context and modules."""
+    with _nvml() as ask:
+        if ask is None:
+            return None
+        handle = ask.nvmlDeviceGetHandleByUUID(uuid)
+        running = ask.nvmlDeviceGetComputeRunningProcesses(handle)
+        used = [p.usedGpuMemory for p in running if p.pid == os.getpid()]
+        return int(used[0]) if used and used[0] is not None else None
+
+
+@contextmanager
+def _nvml() -> Iterator[Any]:
+    """The library, ready to be asked; None where there is no driver."""
     try:
         import pynvml
     except ImportError:
-        return ()
+        yield None
+        return
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
-        return ()
+        yield None
+        return
     try:
-        driver = _text(pynvml.nvmlSystemGetDriverVersion())
-        return tuple(_gpu(pynvml, i, driver) for i in range(pynvml.nvmlDeviceGetCount()))
+        yield pynvml
     finally:
         pynvml.nvmlShutdown()
 
 
-def _gpu(pynvml: object, index: int, driver: str) -> Gpu:
-    ask = pynvml.__dict__
-    handle = ask["nvmlDeviceGetHandleByIndex"](index)
-    memory = ask["nvmlDeviceGetMemoryInfo"](handle)
+def _visible(found: list[Gpu]) -> list[Gpu]:
+    """Those that CUDA_VISIBLE_DEVICES names, by number or UUID, in its order; CUDA stops at the
+    first name that it does not know."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is None:
+        return found
+    kept = []
+    for name in filter(None, (n.strip() for n in named.split(","))):
+        match = [g for g in found if name == str(g.index) or g.uuid.startswith(name)]
+        if not match:
+            break
+        kept.append(match[0])
+    return kept
+
+
+def _gpu(ask: Any, index: int, driver: str) -> Gpu:
+    handle = ask.nvmlDeviceGetHandleByIndex(index)
+    memory = ask.nvmlDeviceGetMemoryInfo(handle)
     return Gpu(
         index=index,
-        uuid=_text(ask["nvmlDeviceGetUUID"](handle)),
-        name=_text(ask["nvmlDeviceGetName"](handle)),
+        uuid=_text(ask.nvmlDeviceGetUUID(handle)),
+        name=_text(ask.nvmlDeviceGetName(handle)),
         vram=int(memory.total),
         free=int(memory.free),
-        capability=tuple(ask["nvmlDeviceGetCudaComputeCapability"](handle)),
+        capability=tuple(ask.nvmlDeviceGetCudaComputeCapability(handle)),
         driver=driver,
     )
 

@@ -6,6 +6,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from longtake.planner.survey import gpus, vram_of_this_process
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
@@ -35,8 +37,14 @@ def _rusage() -> int:
 
 
 def peak_vram(device: str) -> int | None:
-    """Bytes that torch has reserved at most on `device`, or None where it was not used."""
+    """Peak bytes of this process on a GPU; None where it was not used.
+
+    What torch reserved at most, and what the driver counts beside it: context and modules.
+    """
     torch = sys.modules.get("torch")
     if torch is None or not device.startswith("cuda"):
         return None
-    return int(torch.cuda.max_memory_reserved(device))
+    gpu = next((g for g in gpus() if device == f"cuda:{g.index}"), None)
+    counted = vram_of_this_process(gpu.uuid) if gpu else None
+    beside = max(0, counted - torch.cuda.memory_reserved(device)) if counted else 0
+    return int(torch.cuda.max_memory_reserved(device)) + beside

@@ -68,6 +68,8 @@ def run(job: Job) -> Iterator[Event]:
 
     The target appears, whole and verified, with the `Finished` event and not before.
     """
+    if job.plan.recipe.numerics.torch is None:
+        allocator.steady()
     try:
         with workfolder.locked(job.folder):
             workfolder.begin(job.folder, job.plan.task.target, job.restart)
