@@ -67,7 +67,7 @@ def speeds(scratch: Path, devices: str, frames: int) -> None:
         spent = done["frames"] / done["fps"]
         busy = done["stages"]
         per_frame = [f"{busy[s] / done['frames'] * 1e3:.1f} ms" for s in busy]
-        name, most = max(busy.items(), key=lambda kv: kv[1])
+        name, most = max(busy.items(), key=lambda item: item[1])
         print(f"| {size} | x{scale} {engine} | {done['fps']:.1f} | {done['frames'] / wall:.1f} | "
               f"{' | '.join(per_frame)} | {name} {most / spent:.0%} | "
               f"{done['peak_ram'] / 2**20:.0f} |", flush=True)  # fmt: skip
@@ -100,8 +100,9 @@ def flat(scratch: Path) -> None:
         source = film(scratch / f"flat{frames}.mp4", 1280, 720, frames)
         events, _ = job(source, scratch / f"flat{frames}.mkv", "--engine", "resize", "--scale", "2")
         peaks.append(events[-1]["peak_ram"])
-    print(f"\nflatness: 720p x2 resize, peak RAM of 1,800 frames {peaks[1] / 2**20:.0f} MiB, of 240 "
-          f"frames {peaks[0] / 2**20:.0f} MiB: ratio {peaks[1] / peaks[0]:.3f}")  # fmt: skip
+    long, short = peaks[1] / 2**20, peaks[0] / 2**20
+    print(f"\nflatness: 720p x2 resize, peak RAM of 1,800 frames {long:.0f} MiB, of 240 frames "
+          f"{short:.0f} MiB: ratio {long / short:.3f}")  # fmt: skip
 
 
 def main() -> None:

@@ -36,7 +36,7 @@ def peak(source: Path, target: Path, *flags: str) -> dict[str, float]:
 def rows(engine: str, quick: bool) -> list[tuple[str, str, tuple[str, ...]]]:
     """(size, what differs, flags)"""
     scales = ("2",) if quick else ("2", "4")
-    plain = [
+    plain: list[tuple[str, str, tuple[str, ...]]] = [
         (size, f"x{s}", ("--engine", engine, "--scale", s))
         for size in SIZES
         for s in scales

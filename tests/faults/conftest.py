@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,7 @@ def after_frames() -> Callable[[int], Callable[[dict[str, Any]], bool]]:
 
 
 @pytest.fixture
-def straight(job: Command, film: Path, tmp_path: Path) -> Iterator[Callable[..., bytes]]:
+def straight(job: Command, film: Path, tmp_path: Path) -> Callable[..., bytes]:
     """The bytes of an undisturbed run with these flags."""
 
     def run(*flags: object, suffix: str = ".mp4") -> bytes:
@@ -120,4 +120,4 @@ def straight(job: Command, film: Path, tmp_path: Path) -> Iterator[Callable[...,
         target.unlink()
         return made
 
-    yield run
+    return run

@@ -53,5 +53,4 @@ def test_predicted_memory_holds(job, tmp_path, size) -> None:
     done = job("upscale", source, tmp_path / "out.mp4", *FLAGS[:-2], "--codec", "x264")
     assert done.code == 0, done.last
     ratio = done.last["predicted_vram"] / done.last["peak_vram"]
-    print(size, done.last["predicted_vram"] >> 20, done.last["peak_vram"] >> 20, done.last["fps"])
     assert 0.97 <= ratio <= 1.15, done.last

@@ -1,4 +1,4 @@
-"""N8: colours come out as they went in; tags stay what they were, and what was untagged stays so."""
+"""N8: colours come out as they went in; tags stay what they were, the untagged stays untagged."""
 
 from __future__ import annotations
 

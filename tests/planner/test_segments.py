@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,7 +29,7 @@ def test_segments_tile_the_film(film) -> None:
     assert [s.index for s in made] == list(range(len(made)))
     assert made[0].start == 0
     assert made[-1].stop == frames
-    assert all(a.stop == b.start for a, b in zip(made, made[1:], strict=False))
+    assert all(a.stop == b.start for a, b in pairwise(made))
     assert all(0 < s.stop - s.start <= length for s in made)
 
 
@@ -44,7 +46,7 @@ def test_no_state_crosses_a_cut(film) -> None:
         shots = s.shots()
         assert shots[0][0] == s.lead
         assert shots[-1][1] == s.stop + s.tail
-        assert all(a[1] == b[0] for a, b in zip(shots, shots[1:], strict=False))
+        assert all(a[1] == b[0] for a, b in pairwise(shots))
 
 
 @given(films)

@@ -144,8 +144,8 @@ def _finish(rng: Rng, shot: Picture, soft: float) -> Pixels:
     restored.
 
     Real footage is soft. A net that has seen few soft targets sharpens them too much, which can
-    cost more than it wins. `soft` is the share of shots that a lens blurs, by up to about one small
-    px.
+    cost more than it wins. `soft` is the share of shots that a lens blurs, by up to about one
+    and a third small px.
     """
     size = shot.shape[1]
     shot = _graded(rng, shot)

@@ -157,7 +157,8 @@ def _activations(source: tuple[int, int], scale: int, width: int, e: int) -> int
     trunk = m * width * e * 3 // 4
     head = m * (width * e // 4 + 6 * scale**2 * e)
     base = m * 3 * scale**2 * (e + 8)
-    return carried + max(entry, trunk, head, base)
+    padding = m * (27 * (e + 4) + 152) if scale == 3 else 0
+    return carried + max(entry, trunk, head, base, padding)
 
 
 plugin = Lite()
