@@ -8,8 +8,8 @@ from longtake.core.media import OutputFormat, VideoInfo
 from longtake.core.plan import Encoder, Geometry, HostFootprint, Placement, Recipe
 
 MiB = 1 << 20
-PROCESS = 72 * MiB  # interpreter, numpy, libav and rich, with their libraries mapped
-_MARGIN = 1.05  # what allocators lose; measured spread is +-5 %
+PROCESS = 64 * MiB  # interpreter, numpy, libav and rich, with their libraries mapped
+_MARGIN = 0.98  # of the fit, after the allocator was tamed
 
 # Bytes per luma sample of the picture with x264's borders, at 8 bit; fitted to measured peaks.
 # They stand for reconstructed, interpolated and half-size pictures, look-ahead, motion fields.

@@ -2,37 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from pathlib import Path
+from longtake.media.sinks._film import FilmSink
 
-from longtake.core.media import OutputFormat, VideoInfo
-from longtake.core.plan import Encoder, Plan
-from longtake.core.ports import Film, Losses, Writer
-from longtake.media import tracks
-from longtake.media.sinks import _join, _parts
-
-
-@dataclass(frozen=True, slots=True)
-class Mp4:
-    part: str = _parts.SUFFIX
-    codecs: tuple[str, ...] = ("x264",)  # mp4 holds FFV1, but hardly a player reads it there
-
-    def chroma(self, info: VideoInfo, encoder: str) -> str:
-        return _parts.chroma(info, encoder)
-
-    def losses(self, info: VideoInfo, drop: Sequence[str]) -> Losses:
-        return tracks.losses(info, "mp4", drop)
-
-    def open(
-        self, path: Path, output: OutputFormat, encoder: Encoder, first: int
-    ) -> AbstractContextManager[Writer]:
-        del first  # a part counts its frames from its own beginning
-        return _parts.open_part(path, output, encoder)
-
-    def join(self, parts: Sequence[Path], target: Path, film: Film, plan: Plan) -> Iterator[int]:
-        return _join.join(parts, target, film, plan, "mp4")
-
-
-plugin = Mp4()
+# mp4 holds FFV1 too, but hardly a player reads it there
+plugin = FilmSink(container="mp4", codecs=("x264",))
