@@ -11,7 +11,6 @@ import pytest
 from tests.faults.test_law import pixels, plan_text
 from tests.media import films
 
-pytest_plugins = ["tests.faults.conftest"]
 pytestmark = pytest.mark.gpu
 FLAGS = ("--engine", "lite", "--scale", "4", "--devices", "cuda:0", "--set", "segment_frames=24")
 
