@@ -19,7 +19,7 @@ demo: $(READY) $(DEMO)/clip.mp4 ## upscale an example clip 4x with the built-in 
 	$(BIN)/longtake upscale $(DEMO)/clip.mp4 $(DEMO)/clip_4x.mp4 --scale 4 --engine lite --restart
 	$(BIN)/python examples/side_by_side.py $(DEMO)/clip.mp4 $(DEMO)/clip_4x.mp4 $(DEMO)/side_by_side.png
 
-test: $(READY) ## the whole suite, about ten minutes on two cores
+test: $(READY) ## the whole suite, about four minutes on two cores
 	$(BIN)/pytest -n $(JOBS) --dist loadgroup
 
 test-long: $(READY) ## what takes too long for every change: 20 kills, long films

@@ -31,6 +31,7 @@ from longtake.core.plan import (
 from longtake.core.ports import Engine, Grid, Sink
 from longtake.core.task import Limits, Upscale
 from longtake.planner import calibration, devices, footprint, ladder, segments
+from longtake.planner.explain import bytes_
 from longtake.planner.geometry import geometry_of, kept
 
 SEGMENT_FRAMES = Range(help="frames of a segment, the unit of resume", least=8, most=100_000)
@@ -338,21 +339,17 @@ def _misfit(plan: Plan, crafts: Crafts, machine: Machine, limits: Limits) -> str
 
 def _lacking(lowest: Plan, machine: Machine, limits: Limits) -> str:
     return " ".join(
-        f"{kind}: at least {_gib(need)} are needed, {_gib(have)} are allowed ({why})."
+        f"{kind}: at least {bytes_(need)} are needed, {bytes_(have)} are allowed ({why})."
         for kind, (need, have, why) in _budget(lowest, machine, limits).items()
         if need > have
     )
-
-
-def _gib(size: int) -> str:
-    return f"{size / (1 << 30):.2f} GiB"
 
 
 def disk_check(plan: Plan, free: int, folder: Path) -> None:
     """Raises DoesNotFit where the target's file system has too little room for what is left."""
     if plan.disk.total > free:
         raise DoesNotFit(
-            f"Disk: about {_gib(plan.disk.total)} are needed in {folder} "
-            f"({_gib(plan.disk.parts)} of parts and {_gib(plan.disk.target)} of the joined film), "
-            f"{_gib(free)} are free."
+            f"Disk: about {bytes_(plan.disk.total)} are needed in {folder} "
+            f"({bytes_(plan.disk.parts)} of parts, {bytes_(plan.disk.target)} of the joined film), "
+            f"{bytes_(free)} are free."
         )
