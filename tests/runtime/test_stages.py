@@ -82,14 +82,17 @@ def test_an_abandoned_writer_ends() -> None:
     assert not [t for t in threading.enumerate() if t.name.startswith("longtake")]
 
 
-def test_the_meter_counts_making_and_not_using() -> None:
+def test_the_meter_counts_making_and_not_using(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
     meter = Meter()
 
     def slow():
+        nonlocal now
         for _ in range(3):
-            time.sleep(0.01)
+            now += 1  # making an item takes a second
             yield 1
 
     for _ in meter.timed("decode", slow()):
-        time.sleep(0.02)
-    assert 0.03 <= meter.busy["decode"] < 0.08
+        now += 10  # using it ten
+    assert meter.busy["decode"] == 3

@@ -59,7 +59,7 @@ def _placement(plan: Plan) -> Rows:
     placement = plan.placement
     return [
         ("devices", ", ".join(placement.devices)),
-        ("frames per pass", f"{placement.step}; {placement.queue} clips wait between stages"),
+        ("frames per pass", f"{placement.step}; clips that wait between stages: {placement.queue}"),
         ("offload", placement.offload),
     ]
 

@@ -28,8 +28,6 @@ from longtake.runtime.prepare import sink_for
 from longtake.runtime.segment import Line, render
 from longtake.runtime.stages import Meter
 
-Message = tuple[str, Any]
-
 
 @dataclass(slots=True)
 class _Worker:
