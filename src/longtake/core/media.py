@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,4 +118,3 @@ class OutputFormat:
 
 Knob = bool | int | float | str
 Knobs = dict[str, Knob]
-Json = Any

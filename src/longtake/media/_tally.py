@@ -18,7 +18,6 @@ from longtake.media.carry import AnyPacket
 from longtake.media.tracks import Container
 
 _MS = Fraction(1, 1000)
-_NOTHING = b"\0\0"  # mov_text that shows nothing
 _REFRAMED = ("mpegts", "mpeg", "flv")  # sources whose sound packets begin with headers of theirs
 
 

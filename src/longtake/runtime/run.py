@@ -134,9 +134,10 @@ def _on_one(
                     part = journal.part(segment)
                     for made in render(plan, line, segment, part):
                         yield Advanced(frames=finished + made, of=of)
-                    finished += segment.stop - segment.start
-                    yield _commit(job, journal, segment, part, time.monotonic() - began)
+                    done = _commit(job, journal, segment, part, time.monotonic() - began)
                     left.pop(0)
+                    finished += segment.stop - segment.start
+                    yield done
         except Exception as error:  # noqa: BLE001 - what cannot be mended is raised again
             event = recovery.after(error, left[0])
             journal.record(event)

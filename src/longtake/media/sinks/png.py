@@ -26,7 +26,6 @@ from longtake.media import color
 from longtake.media.sinks._files import PartDamaged, guarded, settle
 from longtake.media.tracks import DROPS
 
-BITS = (8, 16)
 _WORDS = {"audio": "sound", "subtitle": "subtitles", "attachment": "attachments", "data": "data"}
 
 
