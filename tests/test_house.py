@@ -148,6 +148,37 @@ def test_weights_are_loaded_strictly() -> None:
     assert lax == []
 
 
+def test_text_is_utf_8_on_every_system() -> None:
+    """Without an encoding, Windows takes its own."""
+    lax = []
+    for path in FILES:
+        for call in calls(path):
+            name, modes = name_of(call), [a for a in call.args if isinstance(a, ast.Constant)]
+            mode = next((a.value for a in modes if str(a.value)[:1] in set("rwax")), "r")
+            opens = name == "open" and (
+                isinstance(call.func, ast.Name) or not call.args or call.args[0] in modes
+            )
+            text = name == "write_text" or (name == "read_text" and not call.args)
+            text = text or (opens and "b" not in str(mode))
+            if text and "encoding" not in {word.arg for word in call.keywords}:
+                lax.append(f"{path.relative_to(SOURCE)}:{call.lineno}")
+    assert lax == []
+
+
+def test_modules_of_one_system_are_imported_where_they_are_used() -> None:
+    """Windows has no fcntl, other systems no msvcrt: never at the top of a file."""
+    alien = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "msvcrt", "winreg"}
+    found = [
+        f"{path.relative_to(SOURCE)}: {name.name}"
+        for path in FILES
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Import)
+        for name in node.names
+        if name.name in alien
+    ]
+    assert found == []
+
+
 # --- package -------------------------------------------------------------------------------------
 
 
@@ -164,7 +195,8 @@ def test_wheel_carries_weights_types_and_command(tmp_path: Path) -> None:
         inside = {info.filename: info.file_size for info in archive.infolist()}
         entry = next(name for name in inside if name.endswith("entry_points.txt"))
         assert b"longtake = longtake.cli.main:main" in archive.read(entry)
-    assert inside["longtake/weights/lite.safetensors"] > 0
+    for look in ("faithful", "crisp"):
+        assert inside[f"longtake/weights/lite_{look}.safetensors"] > 0
     assert "longtake/py.typed" in inside
     ours = {path.relative_to(ROOT / "src").as_posix() for path in FILES}
     assert ours <= inside.keys()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from longtake import journal as journals
 from longtake.core.errors import JournalDamaged, RecipeChanged
 from longtake.journal import Journal, load_plan, parts_of
 from tests.plans import a_plan
@@ -90,3 +93,59 @@ def test_another_version_says_so(journal, tmp_path) -> None:
     log.write_text(log.read_text().replace('"version": 1', '"version": 7'))
     with pytest.raises(JournalDamaged, match="version 7"):
         Journal(tmp_path, journal_plan(), ".mp4")
+
+
+# --- Windows -------------------------------------------------------------------------------------
+
+
+def test_a_rename_waits_for_a_scanner_on_windows_only(tmp_path, monkeypatch) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_bytes(b"x")
+    real, refusals = Path.replace, [PermissionError("used by another process")] * 3
+
+    def replace_(path: Path, target: Path) -> Path:
+        if refusals:
+            raise refusals.pop()
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace_)
+    monkeypatch.setattr(journals, "_PAUSE", 0)
+    with pytest.raises(PermissionError):
+        journals.rename(old, new)
+    assert len(refusals) == 2
+    monkeypatch.setattr(journals, "_WINDOWS", True)
+    journals.rename(old, new)
+    assert new.read_bytes() == b"x"
+    refusals.extend([PermissionError("for ever")] * 99)
+    with pytest.raises(PermissionError):
+        journals.rename(new, old)
+
+
+def test_windows_syncs_files_that_are_open_for_writing_and_no_folders(
+    tmp_path, monkeypatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    opened: list[tuple[str, int]] = []
+    real = os.open
+
+    def open_(path, flags, *more):
+        opened.append((Path(path).name, flags & (os.O_RDWR | os.O_WRONLY)))
+        return real(path, flags, *more)
+
+    monkeypatch.setattr(journals.os, "open", open_)
+    journals.sync(tmp_path)
+    assert opened == [("file", 0), (tmp_path.name, 0)]
+    opened.clear()
+    monkeypatch.setattr(journals, "_WINDOWS", True)
+    journals.sync(tmp_path)
+    assert opened == [("file", os.O_RDWR)]
+
+
+def test_a_journal_of_nonsense_counts_for_nothing(journal, tmp_path) -> None:
+    commit(journal, 0)
+    with (tmp_path / "journal.jsonl").open("ab") as log:
+        log.write(b'{"segment": "1"}\n{"segment": -1, "bytes": 4}\n{"segment": 10000}\n[1]\nnull\n')
+    found = journals.parts_of(tmp_path, journal_plan(), ".mp4")
+    assert list(found) == [0]
+    found[0].write_bytes(b"cut")
+    assert not journals.parts_of(tmp_path, journal_plan(), ".mp4")

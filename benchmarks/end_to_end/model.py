@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seconds", type=float, default=2.0)
     given = parser.parse_args()
-    path = files.shipped("lite.safetensors")
+    path = files.shipped("lite_faithful.safetensors")
     stored = json.loads(files.header(path)["__metadata__"]["config"])
     config = LiteConfig(
         width=stored["width"], depth=stored["depth"], scales=tuple(stored["scales"])

@@ -1,6 +1,6 @@
-"""End-to-end speed, decode to mux, with the busy time of each stage; and what a resume costs.
+"""Speed from end to end against each stage alone, by `longtake bench`; and what a resume costs.
 
-    python -m benchmarks.end_to_end.upscale [--devices auto|cpu|cuda:0] [--long]
+    python -m benchmarks.end_to_end.upscale [--devices cpu|cuda:0] [--seconds S] [--long]
 
 Writes tables to stdout; paste them with machine and date into README.md beside this file.
 """
@@ -19,13 +19,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.films import film
+from longtake.runtime.sample import film
 
 Events = list[dict[str, Any]]
-SIZES = {"180p": (320, 180), "360p": (640, 360), "720p": (1280, 720)}
-JOBS = [
+SIZES = {"180p": (320, 180), "360p": (640, 360), "540p": (960, 540), "720p": (1280, 720),
+         "1080p": (1920, 1080)}  # fmt: skip
+ON_CPU = [
     ("180p", "4", "resize"), ("180p", "4", "lite"), ("180p", "4", "lite dtype=float32"),
     ("360p", "2", "resize"), ("360p", "2", "lite"), ("720p", "2", "resize"),
+]  # fmt: skip
+ON_GPU = [
+    ("180p", "4", "lite"), ("180p", "4", "lite dtype=float32"), ("540p", "2", "lite"),
+    ("1080p", "2", "lite"),
 ]  # fmt: skip
 
 
@@ -48,34 +53,48 @@ def job(
     return events, time.monotonic() - began
 
 
-def speeds(scratch: Path, devices: str, frames: int) -> None:
-    print("| input | job | fps of the segments | fps of the whole command | decode | compute "
-          "| encode | busiest stage / segments | peak RAM MiB |")  # fmt: skip
-    print("|---|---|---|---|---|---|---|---|---|")
-    films = {n: film(scratch / f"{n}.mp4", *s, frames) for n, s in SIZES.items()}
-    for i, (size, scale, engine) in enumerate(JOBS):
+def speeds(devices: str, seconds: float, repeats: int, most: int) -> None:
+    rows = ON_GPU if devices.startswith("cuda") else ON_CPU
+    print("| input | job | frames | decode alone | model alone | encode alone | job, steady "
+          "| of the slowest alone | of all cores | job, command | start "
+          "| RAM MiB, predicted / peak | VRAM MiB, predicted / peak |")  # fmt: skip
+    print("|" + "---|" * 13, flush=True)
+    for size, scale, engine in rows[:most]:
         name, *knobs = engine.split()
-        flags = ["--engine", name, "--scale", scale, "--devices", devices]
-        if name == "resize":
-            flags[-1] = "cpu"
-        flags += ["--set", *knobs] if knobs else []
-        events, wall = job(films[size], scratch / f"{i}.mp4", *flags)
-        done = events[-1]
-        if done["event"] != "finished":
-            print(f"| {size} | x{scale} {engine} | {done} |")
+        width, height = SIZES[size]
+        words = [sys.executable, "-m", "longtake", "bench", "--json", "--size", f"{width}x{height}"]
+        words += ["--engine", name, "--scale", scale, "--devices", devices]
+        words += ["--seconds", str(seconds), "--repeats", str(repeats)]
+        words += ["--set", *knobs] if knobs else []
+        done = subprocess.run(words, stdout=subprocess.PIPE, text=True)
+        found = json.loads(done.stdout.splitlines()[-1])
+        if done.returncode:
+            print(f"| {size} | x{scale} {engine} | {found['message']} |", flush=True)
             continue
-        spent = done["frames"] / done["fps"]
-        busy = done["stages"]
-        per_frame = [f"{busy[s] / done['frames'] * 1e3:.1f} ms" for s in busy]
-        name, most = max(busy.items(), key=lambda item: item[1])
-        print(f"| {size} | x{scale} {engine} | {done['fps']:.1f} | {done['frames'] / wall:.1f} | "
-              f"{' | '.join(per_frame)} | {name} {most / spent:.0%} | "
-              f"{done['peak_ram'] / 2**20:.0f} |", flush=True)  # fmt: skip
+        cells = [size, f"x{scale} {engine}", str(found["frames"])]
+        cells += [_fps(found["stages"][stage]) for stage in ("decode", "compute", "encode")]
+        cells += [_fps(found["steady"]), f"{found['slowest']} {found['share']:.0%}"]
+        cells += [f"{found['steady']['fps'] / found['cores_fps']:.0%}", _fps(found["command"])]
+        cells += [f"{found['starting']:.1f} s"]
+        cells += [_against(found[f"predicted_{m}"], found[f"peak_{m}"]) for m in ("ram", "vram")]
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def _fps(speed: dict[str, Any]) -> str:
+    """The median, and the spread of the runs around it."""
+    spread = (max(speed["runs"]) - min(speed["runs"])) / 2 / speed["fps"]
+    return f"{speed['fps']:.1f} ±{spread:.0%}"
+
+
+def _against(predicted: int | None, peak: int | None) -> str:
+    if predicted is None or peak is None:
+        return "-"
+    return f"{predicted / 2**20:.0f} / {peak / 2**20:.0f} = {predicted / peak:.3f}"
 
 
 def resume(scratch: Path, frames: int) -> None:
     """One kill in the middle: wall time of both runs against a straight run, and frames redone."""
-    source = film(scratch / "resume.mp4", 320, 180, frames)
+    source = film(scratch / "resume.mp4", (320, 180), frames)
     flags = ("--engine", "lite", "--scale", "4", "--devices", "cpu")
     _, straight = job(source, scratch / "straight.mp4", *flags)
     half = frames * 5 // 8
@@ -97,7 +116,7 @@ def flat(scratch: Path) -> None:
     """N1 at 720p: the peak of 1,800 frames against that of 240."""
     peaks = []
     for frames in (240, 1800):
-        source = film(scratch / f"flat{frames}.mp4", 1280, 720, frames)
+        source = film(scratch / f"flat{frames}.mp4", (1280, 720), frames)
         events, _ = job(source, scratch / f"flat{frames}.mkv", "--engine", "resize", "--scale", "2")
         peaks.append(events[-1]["peak_ram"])
     long, short = peaks[1] / 2**20, peaks[0] / 2**20
@@ -107,13 +126,15 @@ def flat(scratch: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--devices", default="auto")
-    parser.add_argument("--frames", type=int, default=120)
+    parser.add_argument("--devices", default="cpu")
+    parser.add_argument("--seconds", type=float, default=8.0, help="length of one job")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--most", type=int, default=99, help="rows, from the top")
     parser.add_argument("--long", action="store_true", help="also resume and flatness")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        speeds(Path(scratch), given.devices, given.frames)
-        if given.long:
+    speeds(given.devices, given.seconds, given.repeats, given.most)
+    if given.long:
+        with tempfile.TemporaryDirectory() as scratch:
             resume(Path(scratch), 600)
             flat(Path(scratch))
 

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.films import film
+from longtake.runtime.sample import film
 
 SIZES = {"180p": (320, 180), "360p": (640, 360), "480p": (854, 480), "720p": (1280, 720),
          "1080p": (1920, 1080)}  # fmt: skip
@@ -61,7 +61,7 @@ def main() -> None:
     print(f"| input | job ({given.engine}) | predicted MiB | measured MiB | predicted / measured |")
     print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as scratch:
-        films = {name: film(Path(scratch) / f"{name}.mp4", *size, FRAMES)
+        films = {name: film(Path(scratch) / f"{name}.mp4", size, FRAMES)
                  for name, size in SIZES.items()}  # fmt: skip
         for i, (size, what, flags) in enumerate(rows(given.engine, given.quick)):
             done = peak(films[size], Path(scratch) / f"{i}.mkv", *flags)

@@ -56,6 +56,27 @@ def middle(film: Film, multiple: int) -> Film:
     return film[:, top : top + height, left : left + width]
 
 
+DRAWN_SEED = 999_001
+"""No training has had it."""
+
+
+def drawn(frames: int, scale: int) -> dict[str, Film]:
+    """Shots of 384 px that training/lite draws: a moving camera over drawn scenes, screens too."""
+    from training.lite import motion
+    from training.lite.canvases import make_canvas
+
+    films = {}
+    for number in range(6):
+        rng = np.random.default_rng((DRAWN_SEED, number))
+
+        def canvas(number: int = number, rng: np.random.Generator = rng) -> Film:
+            return make_canvas(DRAWN_SEED, number * 16 + int(rng.integers(16)), 768)
+
+        side = 384 // (2 * scale) * 2 * scale
+        films[f"drawn {number}"] = motion.render(rng, canvas, frames, side, speed=4.0)
+    return films
+
+
 def still(name: str, multiple: int) -> Film:
     """One of scikit-image's pictures as a film of one frame."""
     from skimage import data

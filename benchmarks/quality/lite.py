@@ -1,10 +1,11 @@
 """The built-in model against swscale's Lanczos and bicubic: how close each comes to the original.
 
-    python -m benchmarks.quality.lite [FOLDER] [--weights FILE] [--crops FOLDER]
+    python -m benchmarks.quality.lite [FOLDER] [--faithful FILE] [--crisp FILE] [--crops FOLDER]
 
 FOLDER holds clips; without it ../shared/clips beside the project is looked for, and if that does
-not exist the clips are left out. scikit-image's stills are always measured. Prints Markdown; the
-figures of record, with machine and date, are in README.md beside this file.
+not exist the clips are left out. scikit-image's stills are always measured, and sequences that
+training/lite draws from a seed it was never trained on. Prints Markdown; the figures of record,
+with machine and date, are in README.md beside this file.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ CLIPS = ROOT.parent / "shared" / "clips"
 CRF = 28
 HEADS = "PSNR-Y dB", "PSNR-RGB dB", "SSIM", "GMSD", "sharpness", "flicker"
 Method = Callable[[Film, int], Film]
+Films = Callable[[int], dict[str, Film]]
+"""Originals by name, of sides that a scale divides."""
 
 
 def opened(weights: Path, dtype: str) -> Lite:
@@ -38,7 +41,7 @@ def opened(weights: Path, dtype: str) -> Lite:
     return checkpoint.load(lambda: Lite(sizes), weights).float().trunk_to(getattr(torch, dtype))
 
 
-def methods(net: Lite) -> dict[str, Method]:
+def methods(faithful: Lite, crisp: Lite) -> dict[str, Method]:
     def by_swscale(kernel: str) -> Method:
         def enlarged(film: Film, scale: int) -> Film:
             height, width = film.shape[1:3]
@@ -47,14 +50,19 @@ def methods(net: Lite) -> dict[str, Method]:
 
         return enlarged
 
-    @torch.inference_mode()
-    def by_lite(film: Film, scale: int) -> Film:
-        return _pictures.pixels(net(_pictures.floats(film) / 255, scale) * 255)
+    def by_net(net: Lite) -> Method:
+        @torch.inference_mode()
+        def enlarged(film: Film, scale: int) -> Film:
+            made = [net(_pictures.floats(film[t : t + 1]) / 255, scale) for t in range(len(film))]
+            return _pictures.pixels(torch.cat(made) * 255)
+
+        return enlarged
 
     return {
         "bicubic": by_swscale("bicubic"),
         "Lanczos": by_swscale("lanczos"),
-        "lite": by_lite,
+        "lite": by_net(faithful),
+        "lite crisp": by_net(crisp),
     }
 
 
@@ -111,11 +119,11 @@ def crop(path: Path, films: list[Film]) -> None:
     cv2.imwrite(str(path), np.concatenate(shown, axis=1)[..., ::-1])
 
 
-def measure_clips(found: dict[str, Method], clips: list[Path], given: argparse.Namespace) -> bool:
-    """Whether lite has more PSNR-Y than Lanczos on every clip, clean and compressed, at x4."""
+def measure(found: dict[str, Method], what: str, films: Films, given: argparse.Namespace) -> bool:
+    """Whether lite has more PSNR-Y than Lanczos on every film, clean and compressed, at x4."""
     better = True
     for scale in given.scales:
-        originals = {clip.stem: _pictures.original(clip, given.frames, 2 * scale) for clip in clips}
+        originals = films(scale)
         for compression in ("clean", f"x264 crf {CRF}"):
             scores = {}
             for name, original in originals.items():
@@ -125,9 +133,9 @@ def measure_clips(found: dict[str, Method], clips: list[Path], given: argparse.N
                 scores[name] = measured(found, original, small, scale)
                 if given.crops:
                     path = given.crops / f"{name}_x{scale}_{compression.replace(' ', '_')}.png"
-                    films = [found["Lanczos"](small, scale), found["lite"](small, scale)]
-                    crop(path, [*films, original])
-            table(f"clips, x{scale}, {compression}", scores)
+                    shown = [found[n](small, scale) for n in ("Lanczos", "lite", "lite crisp")]
+                    crop(path, [*shown, original])
+            table(f"{what}, x{scale}, {compression}", scores)
             if scale == 4:
                 gains = (of["lite"].psnr_y - of["Lanczos"].psnr_y for of in scores.values())
                 better &= min(gains) > 0
@@ -139,14 +147,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, nargs="?", default=CLIPS)
-    parser.add_argument("--weights", type=Path, default=files.shipped("lite.safetensors"))
+    for look in ("faithful", "crisp"):
+        stored = files.shipped(f"lite_{look}.safetensors")
+        parser.add_argument(f"--{look}", type=Path, default=stored, help="weights")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--scales", type=int, nargs="+", default=[4, 3, 2])
-    parser.add_argument("--crops", type=Path, help="write PNGs: Lanczos, lite, original")
+    parser.add_argument("--crops", type=Path, help="write PNGs: Lanczos, lite, crisp, original")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    found = methods(opened(given.weights, given.dtype))
+    found = methods(opened(given.faithful, given.dtype), opened(given.crisp, given.dtype))
     for scale in given.scales:
         scores = {}
         for name in STILLS:
@@ -154,11 +164,17 @@ def main() -> None:
             small = _pictures.reduced(original, scale)
             scores[name] = measured(found, original, small, scale)
         table(f"stills, x{scale}, clean", scores)
+    measure(found, "drawn sequences", lambda scale: _pictures.drawn(given.frames, scale), given)
     clips = sorted(path for path in given.folder.glob("*") if path.suffix in (".mp4", ".mkv"))
     if not clips:
         print(f"\nNo clips in {given.folder}: skipped.")
         return
-    better = measure_clips(found, clips, given)
+    better = measure(
+        found,
+        "clips",
+        lambda scale: {c.stem: _pictures.original(c, given.frames, 2 * scale) for c in clips},
+        given,
+    )
     print(f"\nBetter than Lanczos on every clip, x4, PSNR-Y: {'yes' if better else 'NO'}")
 
 

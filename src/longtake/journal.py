@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from longtake.core.errors import JournalDamaged, RecipeChanged
 from longtake.core.events import Event, Replanned
 from longtake.core.plain import differences, to_plain
 from longtake.core.plan import VERSION, Plan, Segment
+
+_WINDOWS = os.name == "nt"
+_TRIES, _PAUSE = 10, 0.2  # of a rename on Windows, s
 
 
 class Journal:
@@ -36,7 +40,7 @@ class Journal:
         stored = load_plan(folder)
         if stored is None:
             store_plan(folder, plan)
-            self._append({"version": VERSION, "identity": plan.identity})
+            append(self._log, {"version": VERSION, "identity": plan.identity})
         else:
             _same(stored, plan, folder)
             self._read(plan)
@@ -55,56 +59,35 @@ class Journal:
         """fsync the part, rename it, fsync the folder, then write its line."""
         final = self._place(segment.index)
         sync(part)
-        part.replace(final)
+        rename(part, final)
         sync(final.parent)
         line = {"segment": segment.index, "bytes": weigh(final), "seconds": round(seconds, 3)}
-        self._append(line)
+        append(self._log, line)
         self._parts[segment.index] = final
         return final
 
     def record(self, event: Event) -> None:
         """Keep what a person would want to know later."""
         if isinstance(event, Replanned):
-            self._append({"event": to_plain(event)})
+            append(self._log, {"event": to_plain(event)})
 
     def _place(self, index: int) -> Path:
         return self.folder / "segments" / f"{index:06d}{self._suffix}"
 
-    def _append(self, line: dict[str, Any]) -> None:
-        fresh = not self._log.exists()
-        with self._log.open("ab") as file:
-            if file.tell() and not _ends_with_newline(self._log):
-                file.write(b"\n")  # close a torn line, so that it stays one line
-            file.write(json.dumps(line).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        if fresh:
-            sync(self.folder)
-
     def _read(self, plan: Plan) -> None:
-        header, *lines = [*_lines(self._log)] or [{}]
+        header, *rest = [*lines(self._log)] or [{}]
         if not header:
-            self._append({"version": VERSION, "identity": plan.identity})
+            append(self._log, {"version": VERSION, "identity": plan.identity})
             return
-        if header.get("version") != VERSION or header.get("identity") != plan.identity:
-            raise JournalDamaged(
-                f"{self._log} is of version {header.get('version')} for job "
-                f"{header.get('identity')}; this is version {VERSION}, job {plan.identity}. "
-                f"--restart begins anew."
-            )
-        for line in lines:
-            index = line.get("segment")
-            if isinstance(index, int) and 0 <= index < len(plan.segments):
-                final = self._place(index)
-                if final.exists() and weigh(final) == line.get("bytes"):
-                    self._parts[index] = final
+        _check_header(self._log, header, plan)
+        self._parts = _whole(rest, plan, self._place)
 
 
 def load_plan(folder: Path) -> Plan | None:
     """The frozen plan of a work folder, None where there is none yet."""
     file = folder / "plan.json"
     try:
-        return Plan.from_json(file.read_text())
+        return Plan.from_json(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (ValueError, UnicodeDecodeError) as error:
@@ -114,20 +97,88 @@ def load_plan(folder: Path) -> Plan | None:
 def store_plan(folder: Path, plan: Plan) -> None:
     """Write the plan so that it is either whole or not there."""
     fresh = folder / "plan.json.tmp"
-    fresh.write_text(plan.to_json())
+    fresh.write_text(plan.to_json(), encoding="utf-8")
     sync(fresh)
-    fresh.replace(folder / "plan.json")
+    rename(fresh, folder / "plan.json")
     sync(folder)
 
 
 def parts_of(folder: Path, plan: Plan, suffix: str) -> Mapping[int, Path]:
-    """The committed parts of a work folder, without changing anything in it."""
-    found: dict[int, Path] = {}
-    for line in _lines(folder / "journal.jsonl"):
-        final = folder / "segments" / f"{line.get('segment', -1):06d}{suffix}"
-        if "segment" in line and line["segment"] < len(plan.segments) and final.exists():
-            found[line["segment"]] = final
-    return found
+    """The committed parts of a work folder, without changing anything in it.
+
+    Raises JournalDamaged where its journal is of another job.
+    """
+    log, segments = folder / "journal.jsonl", folder / "segments"
+    header, *rest = [*lines(log)] or [{}]
+    if header:
+        _check_header(log, header, plan)
+    return _whole(rest, plan, lambda i: segments / f"{i:06d}{suffix}")
+
+
+def _check_header(log: Path, header: Mapping[str, Any], plan: Plan) -> None:
+    if header.get("version") != VERSION or header.get("identity") != plan.identity:
+        raise JournalDamaged(
+            f"{log} is of version {header.get('version')} for job {header.get('identity')}; this "
+            f"is version {VERSION}, job {plan.identity}. --restart begins anew."
+        )
+
+
+def _whole(
+    found: Iterable[dict[str, Any]], plan: Plan, place: Callable[[int], Path]
+) -> dict[int, Path]:
+    """The parts that have a line and lie there in the size that it says."""
+    parts: dict[int, Path] = {}
+    for line in found:
+        index = line.get("segment")
+        if isinstance(index, int) and 0 <= index < len(plan.segments):
+            final = place(index)
+            if final.exists() and weigh(final) == line.get("bytes"):
+                parts[index] = final
+    return parts
+
+
+def append(log: Path, line: Mapping[str, Any]) -> None:
+    """Add a line of JSON and wait until it is on the disk."""
+    fresh = not log.exists()
+    with log.open("ab") as file:
+        if file.tell() and not _ends_with_newline(log):
+            file.write(b"\n")  # close a torn line, so that it stays one line
+        file.write(json.dumps(line).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    if fresh:
+        sync(log.parent)
+
+
+def lines(log: Path) -> Iterator[dict[str, Any]]:
+    """The lines of JSON in a file; what a kill tore is left out, and so is all of a missing one."""
+    try:
+        raw = log.read_bytes().splitlines()
+    except FileNotFoundError:
+        return
+    for line in raw:
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue  # torn by a kill
+        if isinstance(value, dict):
+            yield value
+
+
+def rename(old: Path, new: Path) -> None:
+    """Put `old` in the place of `new`, at once.
+
+    On Windows a scanner or an indexer that looks into a new file keeps it from being renamed for a
+    moment; that is waited for, up to 2 s.
+    """
+    for left in range(_TRIES if _WINDOWS else 1, 0, -1):
+        try:
+            old.replace(new)
+            return
+        except PermissionError:
+            if left == 1:
+                raise
+            time.sleep(_PAUSE)
 
 
 def sync(path: Path) -> None:
@@ -136,9 +187,10 @@ def sync(path: Path) -> None:
         for file in path.iterdir():
             if file.is_file():
                 sync(file)
-        if os.name == "nt":
-            return  # Windows cannot open a folder; its renames are durable by themselves
-    handle = os.open(path, os.O_RDONLY)
+        if _WINDOWS:
+            return  # cannot open a folder; its renames are durable by themselves
+    # Windows flushes only what is open for writing.
+    handle = os.open(path, os.O_RDWR if _WINDOWS else os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -162,20 +214,6 @@ def _same(stored: Plan, plan: Plan, folder: Path) -> None:
     raise RecipeChanged(
         f"{folder}: {shown}. Run the command as it was to go on, or add --restart to begin anew."
     )
-
-
-def _lines(log: Path) -> Iterator[dict[str, Any]]:
-    try:
-        raw = log.read_bytes().splitlines()
-    except FileNotFoundError:
-        return
-    for line in raw:
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue  # torn by a kill
-        if isinstance(value, dict):
-            yield value
 
 
 def _ends_with_newline(log: Path) -> bool:

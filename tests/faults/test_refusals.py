@@ -155,3 +155,21 @@ def test_a_worker_that_dies_gives_its_segment_back(job, film, tmp_path, straight
     assert process.returncode == 0, out + err
     assert "died" in out
     assert target.read_bytes() == whole
+
+
+def test_a_folder_for_one_film_is_explained_and_never_lost(job, film, tmp_path) -> None:
+    """`longtake upscale a.mp4 outdir/` means a folder of pictures, made as a whole."""
+    outdir = tmp_path / "dear"
+    outdir.mkdir()
+    (outdir / "holiday.mp4").write_bytes(b"dear")
+    (tmp_path / "empty").mkdir()
+    refused = job("upscale", film, tmp_path / "empty", *FLAGS)
+    assert refused.code == 2
+    assert str(tmp_path / "empty" / "NAME.mp4") in refused.message
+    for flags in ((), ("--restart",)):
+        refused = job("upscale", film, outdir, *FLAGS, *flags)
+        assert refused.code == 2
+        assert "holds more than pictures (holiday.mp4)" in refused.message
+        assert str(outdir / "NAME.mp4") in refused.message
+        assert (outdir / "holiday.mp4").read_bytes() == b"dear"
+    assert not (tmp_path / "dear.longtake").exists()

@@ -129,9 +129,11 @@ def png(
     size: tuple[int, int] = (96, 64),
     pixel_format: str = "rgb24",
     picture: Picture | None = None,
+    codec: str = "png",
 ) -> Path:
-    """One PNG file. `pixel_format` is libav's: rgb24, rgb48be, gray, gray16be, rgba, pal8 ..."""
-    encoder: Any = av.CodecContext.create("png", "w")
+    """One PNG file, or one of another `codec` of libav's. `pixel_format` is libav's as well:
+    rgb24, rgb48be, gray, gray16be, rgba, pal8 ..."""
+    encoder: Any = av.CodecContext.create(codec, "w")
     encoder.width, encoder.height = size
     encoder.pix_fmt = pixel_format
     encoder.time_base = Fraction(1, 25)

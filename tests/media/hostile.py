@@ -15,6 +15,7 @@ from typing import Any
 
 import av
 import numpy as np
+from PIL import Image
 
 from tests.media import films
 
@@ -84,7 +85,7 @@ def pipe(folder: Path) -> Path:
     return path
 
 
-@hostile("no PNG files")
+@hostile("no pictures")
 def no_pictures(folder: Path) -> Path:
     path = folder / "pictures"
     path.mkdir()
@@ -340,4 +341,85 @@ def huge_picture(folder: Path) -> Path:
     data = bytearray((path / "0000.png").read_bytes())
     struct.pack_into(">II", data, 16, 100_000, 100_000)
     (path / "0000.png").write_bytes(bytes(data))
+    return path
+
+
+@hostile("several kinds")
+def mixed_pictures(folder: Path) -> Path:
+    path = films.folder(folder / "mixed", range(2))
+    films.png(path / "0002.tif", 2, codec="tiff")
+    return path
+
+
+@hostile("differ by their suffix")
+def twin_pictures(folder: Path) -> Path:
+    path = films.folder(folder / "twins", range(2), name="{:04d}.tif", codec="tiff")
+    films.png(path / "0001.tiff", 1, codec="tiff")
+    return path
+
+
+def _cut(folder: Path, suffix: str, codec: str, pixel_format: str) -> Path:
+    """Three pictures, of which the second lacks its last quarter."""
+    path = films.folder(
+        folder / codec, range(3), name="{:04d}" + suffix, codec=codec, pixel_format=pixel_format
+    )
+    data = (path / f"0001{suffix}").read_bytes()
+    (path / f"0001{suffix}").write_bytes(data[: len(data) * 3 // 4])
+    return path
+
+
+@hostile("0001.tif")
+def cut_tiff(folder: Path) -> Path:
+    return _cut(folder, ".tif", "tiff", "rgb48le")
+
+
+@hostile("incomplete")
+def cut_jpeg(folder: Path) -> Path:
+    return _cut(folder, ".jpg", "mjpeg", "yuvj420p")
+
+
+@hostile("incomplete")
+def cut_webp(folder: Path) -> Path:
+    return _cut(folder, ".webp", "libwebp", "yuv420p")
+
+
+@hostile("damaged")
+def cut_bmp(folder: Path) -> Path:
+    return _cut(folder, ".bmp", "bmp", "bgr24")
+
+
+@hostile("at most")
+def huge_bmp(folder: Path) -> Path:
+    path = films.png(folder / "huge.bmp", codec="bmp", pixel_format="bgr24")
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<ii", data, 18, 100_000, 100_000)
+    path.write_bytes(bytes(data))
+    return path
+
+
+@hostile("several pictures")
+def paged_tiff(folder: Path) -> Path:
+    first, *rest = (Image.fromarray(films.texture((96, 64))(n)) for n in range(3))
+    first.save(folder / "pages.tif", save_all=True, append_images=rest)
+    return folder / "pages.tif"
+
+
+@hostile("animated")
+def moving_webp(folder: Path) -> Path:
+    first, *rest = (Image.fromarray(films.texture((96, 64))(n)) for n in range(3))
+    first.save(folder / "moving.webp", save_all=True, append_images=rest)
+    return folder / "moving.webp"
+
+
+@hostile("CMYK")
+def print_colours(folder: Path) -> Path:
+    Image.fromarray(films.texture((96, 64))(0)).convert("CMYK").save(folder / "print.jpg")
+    return folder / "print.jpg"
+
+
+@hostile("incomplete")
+def endless_tiff(folder: Path) -> Path:
+    """A directory that lies behind the file's end."""
+    path = folder / "endless.tif"
+    path.write_bytes(struct.pack("<2sHI", b"II", 42, 0xFFFFFFF0) + bytes(64))
     return path

@@ -19,7 +19,7 @@ import pytest
 
 from longtake.core.errors import BadInput
 from longtake.core.media import VideoInfo
-from longtake.media import _clock, index
+from longtake.media import _clock, exact, index
 from longtake.media._records import RECORD
 from longtake.media.probe import probe
 from tests.media import films
@@ -32,7 +32,7 @@ def analyse(
     for _ in index.build(info, folder, drop):
         pass
     found = index.FilmIndex.open(info, folder)
-    return index.exact_info(info, found), found
+    return exact.exact_info(info, found), found
 
 
 # --- counting and timing -------------------------------------------------------------------------

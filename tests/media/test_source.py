@@ -16,7 +16,7 @@ import pytest
 from longtake.core.errors import BadInput
 from longtake.core.media import OutputFormat, Pixels
 from longtake.core.plan import Reading
-from longtake.media import _decode, color, index
+from longtake.media import _decode, color, exact, index
 from longtake.media.probe import probe
 from longtake.media.source import FileFilm, digest
 from tests.media import films
@@ -55,7 +55,7 @@ def film(
     for _ in index.build(info, folder, how.get("drop", ())):
         pass
     found = index.FilmIndex.open(info, folder)
-    info = index.exact_info(info, found)
+    info = exact.exact_info(info, found)
     timing = found.timing(info)
     matrix, full, _ = color.reading_of(info, None)
     reading = Reading(

@@ -21,9 +21,12 @@ def net(request):
     return Lite(SMALL).eval().trunk_to(request.param)
 
 
-@pytest.fixture(scope="module")
-def shipped():
-    path = files.shipped("lite.safetensors")
+LOOKS = ("faithful", "crisp")
+
+
+@pytest.fixture(scope="module", params=LOOKS)
+def shipped(request):
+    path = files.shipped(f"lite_{request.param}.safetensors")
     stored = json.loads(files.header(path)["__metadata__"]["config"])
     config = LiteConfig(
         width=stored["width"], depth=stored["depth"], scales=tuple(stored["scales"])
@@ -176,8 +179,10 @@ def test_shipped_weights_beat_lanczos_at_every_scale(shipped, name, scale, dtype
 
 
 def test_shipped_weights_name_version_and_licence():
-    metadata = files.header(files.shipped("lite.safetensors"))["__metadata__"]
-    assert metadata["model"] == "lite"
-    assert metadata["licence"] == "Apache-2.0"
-    assert int(metadata["steps"]) > 0
-    assert files.shipped("lite.safetensors").stat().st_size <= 4 << 20
+    paths = [files.shipped(f"lite_{look}.safetensors") for look in LOOKS]
+    for path in paths:
+        metadata = files.header(path)["__metadata__"]
+        assert metadata["model"] == "lite"
+        assert metadata["licence"] == "Apache-2.0"
+        assert int(metadata["steps"]) > 0
+    assert sum(path.stat().st_size for path in paths) <= 4_000_000

@@ -132,6 +132,16 @@ def test_a_gpu_that_torch_cannot_use_is_named() -> None:
     assert any("has no CUDA" in note for note in plan.notes)
 
 
+@pytest.mark.parametrize(
+    ("devices", "threads"), [("cpu", 6), ("cpu:0,1", 3), ("cpu:0,1,2,3", 1), ("cuda:0", 1)]
+)
+def test_cores_are_shared_out_and_the_encoder_s_threads_are_the_recipe_s(devices, threads) -> None:
+    machine = a_machine(cores=6, gpus=(a_gpu(),), torch="2.13.0+cu130")
+    plan = a_plan({"engine": "lite"}, machine=machine, limits=Limits(devices=devices))
+    assert plan.placement.threads == threads
+    assert plan.recipe.encoder.threads == a_plan().recipe.encoder.threads
+
+
 def test_numerics_follow_flags_and_knobs() -> None:
     fast = a_machine(flags=("avx2", "avx512_bf16"))
     assert a_plan({"engine": "lite"}, machine=fast).recipe.numerics.dtype == "bfloat16"

@@ -54,3 +54,13 @@ def test_a_control_group_limits_the_cores(cgroup) -> None:
 def test_no_driver_is_no_gpu() -> None:
     if not survey.gpus():
         assert survey.survey().gpus == ()
+
+
+def test_threads_wait_asleep_unless_the_user_says_otherwise(monkeypatch) -> None:
+    monkeypatch.setattr(os, "environ", {"PYTORCH_CUDA_ALLOC_CONF": "mine"})
+    survey.launch()
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert os.environ["PYTORCH_CUDA_ALLOC_CONF"] == "mine"
+    os.environ["OMP_WAIT_POLICY"] = "ACTIVE"
+    survey.launch()
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"

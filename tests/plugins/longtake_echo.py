@@ -28,6 +28,7 @@ MEMORY = 2  # earlier frames that a frame is mixed with
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EchoKnobs:
     memory: bool = knob(True, "mix earlier frames in")
+    endless: bool = knob(False, "mix in all that it was given, warm-up too")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,8 @@ class Echo:
 
     @contextmanager
     def open(self, plan: Plan, device: str, offload: Offload) -> Iterator[_Open]:
-        yield _Open(plan.geometry.target, MEMORY if plan.recipe.knobs["memory"] else 0)
+        memory = 10_000 if plan.recipe.knobs["endless"] else MEMORY
+        yield _Open(plan.geometry.target, memory if plan.recipe.knobs["memory"] else 0)
 
 
 plugin = Echo()

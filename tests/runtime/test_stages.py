@@ -54,31 +54,73 @@ def test_closing_stops_the_thread_and_closes_the_source() -> None:
     assert not [t for t in threading.enumerate() if t.name.startswith("longtake")]
 
 
-def test_writing_behind_consumes_all_in_order() -> None:
-    seen: list[int] = []
-    behind = Behind(seen.append, depth=1)
-    for i in range(50):
+def test_writing_behind_consumes_all_in_order_and_gives_back() -> None:
+    def doubled(items):
+        for item in items:
+            yield 2 * item
+
+    behind = Behind(doubled, depth=1)
+    seen = [made for i in range(50) for made in behind.put(i)]
+    seen += behind.finish()
+    assert seen == [2 * i for i in range(50)]
+
+
+def test_no_more_wait_behind_than_may() -> None:
+    taken: list[int] = []
+    go = threading.Event()
+
+    def slow(items):
+        for item in items:
+            go.wait()
+            taken.append(item)
+            yield item
+
+    behind = Behind(slow, depth=2)
+    for i in range(3):  # one in hand, two waiting
         behind.put(i)
-    behind.finish()
-    assert seen == list(range(50))
+    blocked = threading.Thread(target=behind.put, args=(3,))
+    blocked.start()
+    blocked.join(timeout=0.3)
+    assert blocked.is_alive()
+    assert taken == []
+    go.set()
+    blocked.join()
+    list(behind.finish())
+    assert taken == [0, 1, 2, 3]
 
 
-def test_an_error_behind_is_raised_in_front() -> None:
-    def fail(item: int) -> None:
-        raise ValueError(str(item))
+def test_an_error_behind_is_raised_in_front_after_what_was_made() -> None:
+    def fail(items):
+        for item in items:
+            if item == 2:
+                raise ValueError("broken")
+            yield item
 
     behind = Behind(fail, depth=1)
-    with pytest.raises(ValueError, match="0"):
+    seen: list[int] = []
+    with pytest.raises(ValueError, match="broken"):
         for i in range(100):
-            behind.put(i)
+            seen += behind.put(i)
+    assert seen == [0, 1]
+    with pytest.raises(ValueError, match="broken"):  # and again, so that nobody misses it
+        list(behind.finish())
     behind.abandon()
 
 
-def test_an_abandoned_writer_ends() -> None:
-    slow = Behind(lambda item: time.sleep(0.01), depth=3)
+def test_an_abandoned_writer_ends_and_sees_its_items_end() -> None:
+    left: list[str] = []
+
+    def slow(items):
+        for _ in items:
+            time.sleep(0.01)
+            yield None
+        left.append("end")
+
+    behind = Behind(slow, depth=3)
     for i in range(3):
-        slow.put(i)
-    slow.abandon()
+        behind.put(i)
+    behind.abandon()
+    assert left == ["end"]
     assert not [t for t in threading.enumerate() if t.name.startswith("longtake")]
 
 

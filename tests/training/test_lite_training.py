@@ -1,13 +1,17 @@
 """Training `lite`: samples are pure functions, the loss falls, and a resumed run is the straight
 run."""
 
+import io
+import tarfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from torch.nn import functional
 
 cv2 = pytest.importorskip("cv2")
 
@@ -16,7 +20,9 @@ from longtake.weights import checkpoint as weights  # noqa: E402
 from training.lite import degrade, train  # noqa: E402
 from training.lite.canvases import make_canvas  # noqa: E402
 from training.lite.checkpoint import read_checkpoint  # noqa: E402
+from training.lite.crisp import CrispRecipe, bands, energy_error, free, grey, grid_error  # noqa: E402
 from training.lite.network import trainable  # noqa: E402
+from training.lite.photos import Album, photographs  # noqa: E402
 from training.lite.samples import Pool, SampleRecipe, Workers, make_sample  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -34,8 +40,11 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
-def begun() -> train.Training:
-    return train.Training(RECIPE, CPU)
+CRISP = replace(RECIPE, crisp=CrispRecipe(adversary=0.5, warm_up=3, side=32))
+
+
+def begun(recipe: train.TrainingRecipe = RECIPE) -> train.Training:
+    return train.Training(recipe, CPU)
 
 
 def clock(training: train.Training, stop_at: int) -> train.Clock:
@@ -95,16 +104,17 @@ def test_a_codec_gives_every_frame_back_a_little_worse(encoder):
     assert 0 < np.abs(coded.astype(int) - shot).mean() < 25
 
 
-def test_a_resumed_run_is_the_straight_run(tmp_path):
+@pytest.mark.parametrize("recipe", [RECIPE, CRISP], ids=["faithful", "crisp"])
+def test_a_resumed_run_is_the_straight_run(tmp_path, recipe):
     straight, broken, resumed = (tmp_path / name for name in ("straight", "broken", "resumed"))
     for folder in (straight, broken, resumed):
         folder.mkdir()
-    first = begun()
+    first = begun(recipe)
     train.run(first, clock(first, 8), straight, workers=0, every=1000)
-    second = begun()
+    second = begun(recipe)
     train.run(second, clock(second, 5), broken, workers=0, every=1000)
-    third = begun()
-    third.restore(read_checkpoint(broken / "checkpoint.pt"), pool=True)
+    third = begun(recipe)
+    third.resume(broken / "checkpoint.pt", pool=True)
     assert third.step == 5
     train.run(third, clock(third, 8), resumed, workers=0, every=1000)
     wanted, found = (read_checkpoint(f / "checkpoint.pt") for f in (straight, resumed))
@@ -134,6 +144,108 @@ def test_the_loss_falls():
         training.pool.add(index, *make_sample(SAMPLES, index))
     losses = [float(training.advance(0.0)) for _ in range(60)]
     assert np.mean(losses[-15:]) < np.mean(losses[:15])
+
+
+def test_the_second_stage_sharpens():
+    """On samples it has seen, the net of the second stage has more fine detail than the net it
+    began with, and as much as asked for is not overshot wildly."""
+    plain = begun()
+    for index in range(24):
+        plain.pool.add(index, *make_sample(SAMPLES, index))
+    for _ in range(40):
+        plain.advance(0.5)
+    second = begun(CRISP)
+    second.start_from(plain.state())
+    second.pool = plain.pool
+    small, large = plain.pool.draw(4, 16, 16, 0.0, torch.Generator().manual_seed(1))
+    for _ in range(40):
+        second.advance(0.5)
+    with torch.no_grad():
+        made = [t.net.enlarge(small, 4) for t in (plain, second)]
+        detail = [float(bands(grey(p)).abs().mean()) for p in (*made, large)]
+    assert detail[0] < detail[1] < 3 * detail[2]
+
+
+def test_a_screen_door_is_no_detail():
+    """A pattern that repeats with the small picture's pixels gives the fine bands that are wanted
+    and is told from grain that has as much of them."""
+    chance = torch.Generator().manual_seed(0)
+    smooth = torch.full((2, 1, 96, 96), 0.5)
+    grain, other = (0.1 * torch.randn(smooth.shape, generator=chance) for _ in range(2))
+    tile = 0.1 * torch.randn((2, 1, 8, 8), generator=chance)
+    truth, honest, door = (smooth + x for x in (grain, other, tile.repeat(1, 1, 12, 12)))
+    assert energy_error(door, truth) < 0.6 * energy_error(smooth, truth)
+    assert grid_error(door, truth, 4) > 4 * grid_error(honest, truth, 4)
+
+
+def test_detail_moves_nothing_that_the_small_frame_tells():
+    made = torch.rand((2, 1, 24, 36), generator=torch.Generator().manual_seed(0)).requires_grad_()
+    assert torch.allclose(free(made, 3), made, atol=1e-6)
+    (pull,) = torch.autograd.grad(bands(free(made, 3)).abs().sum(), made)
+    assert pull.abs().max() > 0.1
+    assert functional.avg_pool2d(pull, 3).abs().max() < 1e-6
+
+
+def test_only_free_photographs_are_taken(tmp_path):
+    rng = np.random.default_rng(0)
+    pictures = {name: rng.integers(0, 255, (40, 60, 3), np.uint8) for name in ("a", "b", "c", "d")}
+    stated = """Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+
+Files: *
+Copyright: somebody
+License: GPL-3+
+
+Files: images/land/*
+Copyright: somebody
+License: CC-BY-SA-4.0
+
+Files: images/land/a* images/land/b.jpg
+ images/land/d.jpg
+Copyright: nobody
+License: public-domain
+ In the public domain.
+"""
+    deb = tmp_path / "photos.deb"
+    with io.BytesIO() as packed:
+        with tarfile.open(fileobj=packed, mode="w:xz") as archive:
+            files = {f"./usr/images/land/{n}.jpg": _jpeg(p) for n, p in pictures.items()}
+            files["./usr/share/doc/photos/copyright"] = stated.encode()
+            for name, data in files.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+        data = packed.getvalue()
+    with deb.open("wb") as file:
+        file.write(b"!<arch>\n")
+        for name, content in ((b"debian-binary", b"2.0\n\n"[:3]), (b"data.tar.xz", data)):
+            size = str(len(content)).encode()
+            file.write(
+                name.ljust(48) + size.ljust(10) + b"`\n" + content + b"\n" * (len(content) % 2)
+            )
+    taken = list(photographs(deb, ("images/land/",)))
+    assert [Path(name).stem for name, _, _ in taken] == ["a", "b", "d"]
+    assert {licence for _, _, licence in taken} == {"public-domain"}
+    for name, content, _ in taken:
+        (tmp_path / Path(name).name).write_bytes(content)
+    album = Album.of(tmp_path)
+    cut = album.cut(np.random.default_rng(3), 96)
+    assert cut.shape == (96, 96, 3)
+    assert np.array_equal(cut, album.cut(np.random.default_rng(3), 96))
+
+
+def _jpeg(picture):
+    return cv2.imencode(".jpg", picture)[1].tobytes()
+
+
+def test_plain_weights_begin_a_run(tmp_path):
+    training = begun()
+    train.run(training, clock(training, 2), tmp_path, workers=0, every=1000)
+    again = begun()
+    again.start_from(train.beginning(tmp_path / "lite.safetensors"))
+    frames = torch.rand(1, 3, 12, 12)
+    with torch.no_grad(), training.averaged_weights():
+        error = (again.net.enlarge(frames, 2) - training.net.enlarge(frames, 2)).abs().max()
+    assert error < 2e-3  # float16
 
 
 def test_a_dead_trunk_stops_the_training():

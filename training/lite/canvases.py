@@ -4,7 +4,8 @@ A canvas is a pure function of (seed, number). Most are dead leaves: shapes whos
 and that hide each other, which gives the edge, texture and flat-area statistics of natural images
 (Lee, Mumford, Huang, Occlusion models for natural images, IJCV 2001; for training: Madhusudana et
 al., https://arxiv.org/abs/2104.03188, VibrantLeaves, https://arxiv.org/abs/2504.10201). Others are
-fibres (hair, grass), surfaces and, in `screens.py`, user interfaces.
+fibres (hair, grass), surfaces and, in `screens.py`, user interfaces. Where photographs are given
+(`photos.py`), half of the canvases are cut out of them: no drawing has their textures.
 
 Pictures are float32 RGB [S, S, 3] in [0, 1] while they are drawn, and uint8 [S, S, 3] when done.
 """
@@ -17,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from training.lite.photos import Album
 from training.lite.screens import draw_screen, draw_words
 
 Picture = NDArray[np.float32]
@@ -28,9 +30,20 @@ SHIFT = 4
 """Binary places of the sub-pixel coordinates given to OpenCV."""
 
 
-def make_canvas(seed: int, number: int, size: int) -> NDArray[np.uint8]:
+PHOTOGRAPHED = 0.55
+"""Share of the canvases that are photographs, where there are any."""
+
+
+def make_canvas(seed: int, number: int, size: int, album: Album | None = None) -> NDArray[np.uint8]:
     """Canvas `number` of `seed`, uint8 RGB [size, size, 3]."""
     rng = np.random.default_rng((seed, number, 1))
+    if album is not None and rng.random() < PHOTOGRAPHED:
+        cut = album.cut(rng, size)
+        if rng.random() < 0.15:
+            titled = np.asarray(cut / 255, np.float32)
+            draw_words(rng, titled, int(rng.integers(1, 4)))
+            cut = (np.clip(titled, 0, 1) * 255 + 0.5).astype(np.uint8)
+        return cut
     kinds: list[Callable[[Rng, int], Picture]] = [
         draw_leaves,
         draw_screen,

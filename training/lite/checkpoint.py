@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from longtake.nets.lite import Lite
+from longtake.nets.lite import Lite, LiteConfig
 from training.lite.network import merge
 
 WEIGHTS_VERSION = "1"
@@ -27,6 +28,17 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def read_checkpoint(path: Path) -> dict[str, Any]:
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
+
+
+def load_plain(path: Path) -> Lite:
+    """The net of a file that `export` wrote, float32."""
+    with safe_open(path, "pt") as stored:
+        sizes = json.loads(stored.metadata()["config"])
+        tensors = {name: stored.get_tensor(name).float() for name in stored.keys()}  # noqa: SIM118
+    sizes["scales"] = tuple(sizes["scales"])
+    net = Lite(LiteConfig(**sizes))
+    net.load_state_dict(tensors)
+    return net
 
 
 def export(net: Lite, path: Path, steps: int) -> None:

@@ -81,7 +81,7 @@ def shrink(rng: Rng, frames: Pixels, size: int, blur: float) -> Picture:
         frames = np.stack(
             [cv2.filter2D(f, -1, kernel, borderType=cv2.BORDER_REFLECT) for f in frames]
         )
-    return reduce(frames, size, str(rng.choice(list(KERNELS), p=(0.6, 0.1, 0.1, 0.2))))
+    return reduce(frames, size, str(rng.choice(list(KERNELS), p=(0.85, 0.05, 0.04, 0.06))))
 
 
 def _gaussian(rng: Rng, factor: float) -> Picture:

@@ -66,6 +66,21 @@ def merge(net: Lite) -> Lite:
     return plain
 
 
+def split(plain: Lite) -> Lite:
+    """A `trainable` net that computes what a plain one computes: the way back from `merge`."""
+    net = trainable(plain.config)
+    for name in ("enter", "heads", "bases"):
+        getattr(net, name).load_state_dict(getattr(plain, name).state_dict())
+    for trained, block in zip(net.blocks, plain.blocks, strict=True):
+        assert isinstance(trained, TrainedBlock)
+        assert isinstance(block, Block)
+        with torch.no_grad():
+            trained.conv.weight.copy_(block.conv.weight)
+            trained.conv.weight[:, :, 1, 1] -= torch.diag(trained.identity)
+            trained.conv.bias.copy_(block.conv.bias)  # type: ignore[union-attr, arg-type]
+    return net
+
+
 @torch.no_grad()
 def liveliness(net: Lite, frames: Tensor) -> float:
     """Root mean square of the last block's output for frames [B, 3, H, W], H and W even."""

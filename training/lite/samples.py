@@ -25,6 +25,7 @@ from torch import Tensor
 
 from training.lite import degrade, motion
 from training.lite.canvases import make_canvas
+from training.lite.photos import Album
 
 Pixels = NDArray[np.uint8]
 
@@ -34,6 +35,8 @@ class SampleRecipe:
     """What decides the samples."""
 
     seed: int = 0
+    photos: str = ""
+    """Folder of photographs that `photos.py` made; without it all pictures are drawn."""
     scales: tuple[int, ...] = (2, 3, 4)
     shares: tuple[float, ...] = (0.2, 0.2, 0.6)
     """How often each scale is drawn."""
@@ -60,8 +63,13 @@ VARIANTS = 3
 
 
 @lru_cache(maxsize=24)
-def _canvas(seed: int, number: int, size: int) -> Pixels:
-    return make_canvas(seed, number, size)
+def _canvas(seed: int, number: int, size: int, photos: str) -> Pixels:
+    return make_canvas(seed, number, size, _album(photos))
+
+
+@lru_cache(maxsize=1)
+def _album(photos: str) -> Album | None:
+    return Album.of(Path(photos)) if photos else None
 
 
 def make_sample(recipe: SampleRecipe, index: int) -> tuple[Pixels, Pixels]:
@@ -74,16 +82,16 @@ def make_sample(recipe: SampleRecipe, index: int) -> tuple[Pixels, Pixels]:
 
     def canvas() -> Pixels:
         number = (newest + int(rng.integers(0, 12))) * recipe.streams + stream
-        return _canvas(recipe.seed, number, recipe.canvas)
+        return _canvas(recipe.seed, number, recipe.canvas, recipe.photos)
 
     large = motion.render(rng, canvas, recipe.shot, recipe.size * scale, speed=float(scale))
     kept = np.sort(rng.choice(recipe.shot, recipe.kept, replace=False))
     small = np.empty((VARIANTS, recipe.kept, recipe.size, recipe.size, 3), np.uint8)
-    clean = degrade.shrink(rng, large[kept], recipe.size, blur=0.15)
-    if rng.random() < 0.1:
+    clean = degrade.shrink(rng, large[kept], recipe.size, blur=0.05)
+    if rng.random() < 0.04:
         clean = degrade.add_noise(rng, clean)
     small[0] = degrade.to_pixels(clean)
-    shrunk = degrade.shrink(rng, large, recipe.size, blur=0.25)
+    shrunk = degrade.shrink(rng, large, recipe.size, blur=0.15)
     for variant in range(1, VARIANTS):
         taken = degrade.add_noise(rng, shrunk) if rng.random() < 0.25 else shrunk
         conversion = degrade.EXACT if rng.random() < 0.8 else degrade.FAST

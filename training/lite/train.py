@@ -25,8 +25,14 @@ from torch import Tensor  # noqa: E402
 
 from longtake.nets.lite import LiteConfig  # noqa: E402
 from training.lite import evaluate  # noqa: E402
-from training.lite.checkpoint import export, read_checkpoint, write_checkpoint  # noqa: E402
-from training.lite.network import LIVELY, liveliness, trainable  # noqa: E402
+from training.lite.checkpoint import (  # noqa: E402
+    export,
+    load_plain,
+    read_checkpoint,
+    write_checkpoint,
+)
+from training.lite.crisp import Adversary, CrispRecipe, bands, grey  # noqa: E402
+from training.lite.network import LIVELY, liveliness, split, trainable  # noqa: E402
 from training.lite.samples import Pool, SampleRecipe, Workers, make_sample  # noqa: E402
 
 
@@ -36,6 +42,7 @@ class TrainingRecipe:
 
     net: LiteConfig = field(default_factory=LiteConfig)
     samples: SampleRecipe = field(default_factory=SampleRecipe)
+    crisp: CrispRecipe = field(default_factory=CrispRecipe)
     batch: int = 128
     patch: int = 64
     """Side of a patch of a small frame, px, even."""
@@ -77,6 +84,9 @@ class Training:
         self.draws = torch.Generator().manual_seed(recipe.samples.seed)
         self.enlarge = self.net.enlarge
         self.step, self.seconds, self.next_sample = 0, 0.0, 0
+        self.adversary: Adversary | None = None
+        if recipe.crisp.adversary:
+            self.adversary = Adversary(recipe.crisp, device, recipe.samples.seed)
 
     def state(self) -> dict[str, Any]:
         return {
@@ -89,8 +99,11 @@ class Training:
             "progress": (self.step, self.seconds, self.next_sample),
         }
 
-    def restore(self, state: dict[str, Any], pool: bool) -> None:
-        """Go on from a saved state; with `pool` also with the very samples it had."""
+    def resume(self, path: Path, pool: bool) -> None:
+        """Go on from a checkpoint; with `pool` also with the very samples it had."""
+        state = read_checkpoint(path)
+        if self.adversary is not None:
+            self.adversary.restore(read_checkpoint(path.with_name("critic.pt")))
         self.net.load_state_dict(state["net"])
         self._restore_average(state)
         self.optimiser.load_state_dict(state["optimiser"])
@@ -101,7 +114,7 @@ class Training:
 
     def start_from(self, state: dict[str, Any]) -> None:
         """Begin a new run with the averaged weights of another."""
-        self.net.load_state_dict(state["average"])
+        self.net.load_state_dict(state["average"])  # a Lite has parameters only, no buffers
         self._restore_average(state)
 
     def _restore_average(self, state: dict[str, Any]) -> None:
@@ -132,15 +145,12 @@ class Training:
         scale = recipe.samples.scales[int(torch.multinomial(shares, 1, generator=self.draws))]
         small, large = self.pool.draw(scale, recipe.batch, recipe.patch, recipe.clean, self.draws)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            enlarged = self.enlarge(small, scale)
-        error = enlarged.float() - large
-        loss = torch.sqrt(error.square() + 1e-6).mean()
-        loss = loss + recipe.spectrum * torch.fft.rfft2(error, norm="ortho").abs().mean()
-        if recipe.ratio:
-            squared = error.square().mean(dim=(1, 2, 3))
-            loss = loss + recipe.ratio * torch.log(squared + 1e-5).mean()
+            enlarged = self.enlarge(small, scale).float()
+        loss = self._plain(enlarged, large)
+        if self.adversary is not None:
+            loss = self.adversary.loss(enlarged, large, small, loss)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.parameters, 0.5)
         self.optimiser.step()
         self.step += 1
@@ -148,6 +158,16 @@ class Training:
         torch._foreach_lerp_(self.averaged, [p.detach() for p in self.parameters], 1 - decay)
         told: Tensor = loss.detach()
         return told
+
+    def _plain(self, enlarged: Tensor, large: Tensor) -> Tensor:
+        """How far an output is from the original: the loss of the first stage."""
+        recipe, error = self.recipe, enlarged - large
+        loss: Tensor = torch.sqrt(error.square() + 1e-6).mean()
+        loss = loss + recipe.spectrum * torch.fft.rfft2(error, norm="ortho").abs().mean()
+        if recipe.ratio:
+            squared = error.square().mean(dim=(1, 2, 3))
+            loss = loss + recipe.ratio * torch.log(squared + 1e-5).mean()
+        return loss
 
     def assert_alive(self) -> float:
         small, _ = self.pool.draw(
@@ -227,13 +247,28 @@ def _loop(training: Training, clock: Clock, folder: Path, made: Workers | None, 
             print(
                 f"step {training.step} {progress:.1%} rate {rate:.1e} loss {loss:.5f} "
                 f"last block {alive:.3f} rms {pace:.1f} steps/s pool {len(training.pool)} "
-                f"fed {fed} in {clock.training.seconds:.0f} s",
+                f"{_judged(training)}fed {fed} in {clock.training.seconds:.0f} s",
                 flush=True,
             )
             since, lately = time.monotonic(), []
         if training.step % (every * 10) == 0:
             save(training, folder)
             report(training)
+
+
+@torch.no_grad()
+def _judged(training: Training) -> str:
+    """Of the second stage: how much the critic counts, and how sharp compressed patches become."""
+    adversary = training.adversary
+    if adversary is None:
+        return ""
+    recipe = training.recipe
+    small, large = training.pool.draw(
+        recipe.samples.scales[-1], 64, recipe.patch, 0.0, torch.Generator()
+    )
+    made = training.net.enlarge(small, recipe.samples.scales[-1])
+    detail, wanted = (float(bands(grey(p)).abs().mean()) for p in (made, large))
+    return f"critic counts {adversary.weight:.4f} sharpness {detail / wanted:.2f} "
 
 
 def report(training: Training) -> None:
@@ -247,6 +282,8 @@ def report(training: Training) -> None:
 
 def save(training: Training, folder: Path) -> None:
     write_checkpoint(folder / "checkpoint.pt", training.state())
+    if training.adversary is not None:
+        write_checkpoint(folder / "critic.pt", training.adversary.state())
     with training.averaged_weights():
         export(training.net, folder / "lite.safetensors", training.step)
 
@@ -269,7 +306,11 @@ def arguments() -> argparse.Namespace:
         const=Path("checkpoint.pt"),
         help="go on; default: the folder's own",
     )
-    add("--start-from", type=Path, help="a checkpoint whose weights begin a new run")
+    add(
+        "--start-from",
+        type=Path,
+        help="a checkpoint or *.safetensors to begin from",
+    )
     add("--minutes", type=float, default=9, help="of this call")
     add(
         "--schedule-minutes",
@@ -301,7 +342,7 @@ def arguments() -> argparse.Namespace:
 def recipe_from(settings: list[str]) -> TrainingRecipe:
     """The recipe with some numbers replaced; those of the parts are named net.* and samples.*"""
     recipe = TrainingRecipe()
-    parts: dict[str, dict[str, Any]] = {"": {}, "net": {}, "samples": {}}
+    parts: dict[str, dict[str, Any]] = {"": {}, "net": {}, "samples": {}, "crisp": {}}
     for setting in settings:
         name, _, text = setting.partition("=")
         part, _, leaf = name.rpartition(".")
@@ -310,8 +351,20 @@ def recipe_from(settings: list[str]) -> TrainingRecipe:
             parts[part][leaf] = tuple(type(old[0])(value) for value in text.split(","))
         else:
             parts[part][leaf] = type(old)(text)
-    net, samples = LiteConfig(**parts["net"]), SampleRecipe(**parts["samples"])
-    return TrainingRecipe(net=net, samples=samples, **parts[""])
+    return TrainingRecipe(
+        net=LiteConfig(**parts["net"]),
+        samples=SampleRecipe(**parts["samples"]),
+        crisp=CrispRecipe(**parts["crisp"]),
+        **parts[""],
+    )
+
+
+def beginning(path: Path) -> dict[str, Any]:
+    """What `start_from` wants, out of a checkpoint or of weights that ship."""
+    if path.suffix == ".safetensors":
+        net = split(load_plain(path))
+        return {"average": {name: p.detach() for name, p in net.named_parameters()}}
+    return read_checkpoint(path)
 
 
 def main() -> None:
@@ -326,9 +379,9 @@ def main() -> None:
         path = (
             asked.folder / asked.resume if asked.resume == Path("checkpoint.pt") else asked.resume
         )
-        training.restore(read_checkpoint(path), pool=not asked.workers)
+        training.resume(path, pool=not asked.workers)
     elif asked.start_from:
-        training.start_from(read_checkpoint(asked.start_from))
+        training.start_from(beginning(asked.start_from))
     if asked.compile:
         training.enlarge = torch.compile(training.enlarge, dynamic=False)
     print(training.recipe, f"{sum(p.numel() for p in training.parameters)} parameters", flush=True)

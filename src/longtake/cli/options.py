@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,13 @@ from rich_argparse import RichHelpFormatter
 from longtake.core.errors import Usage
 from longtake.core.media import Knobs
 from longtake.core.task import Limits, Option, Upscale, options
+from longtake.runtime.gather import Folder, gather
 
-_DROPS = ("audio", "subtitles", "chapters", "attachments", "data", "alpha", "tail", "damaged")
+DROPS = ("audio", "subtitles", "chapters", "attachments", "data", "alpha", "tail", "damaged")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _LISTS = {
     "--set": lambda word: "=" in word and not word.startswith("-"),
-    "--drop": lambda word: all(w in _DROPS for w in word.split(",")),
+    "--drop": lambda word: all(w in DROPS for w in word.split(",")),
 }
 
 
@@ -51,17 +52,61 @@ def spread(words: Sequence[str]) -> Iterator[str]:
 
 def add_task(parser: argparse.ArgumentParser) -> None:
     """The flags of `upscale`: everyday ones first, the rest in a group of its own."""
-    parser.add_argument("source", type=Path, metavar="IN", help="a video, or a folder of PNG files")
     parser.add_argument(
-        "target", type=Path, metavar="OUT", help=".mp4, .mkv, or a folder for PNG files"
-    )
+        "source", type=Path, metavar="IN",
+        help="a video, a folder of pictures (one film), or a folder of videos (all of them)",
+    )  # fmt: skip
+    parser.add_argument(
+        "target", type=Path, metavar="OUT", nargs="?",
+        help=".mp4, .mkv, or a folder: of pictures, or of films where IN is a folder of videos",
+    )  # fmt: skip
+    _add_batch(parser)
+    add_flags(parser)
+
+
+def add_flags(parser: argparse.ArgumentParser, without: Sequence[str] = ()) -> None:
+    """A flag for every field of a task and of the limits, but for those named in `without`."""
     advanced = parser.add_argument_group("advanced options")
     groups: dict[str, Any] = {"main": parser, "advanced": advanced}
     found = {f.name: (f, o) for kind in (Upscale, Limits) for f, o in options(kind)}
+    found = {name: what for name, what in found.items() if name not in without}
     for name in ("scale", "height", "engine", "set", "vram", "ram", "devices", "frames"):
-        _add(groups[found[name][1].group], *found.pop(name))
+        if name in found:
+            _add(groups[found[name][1].group], *found.pop(name))
     for field, how in found.values():
         _add(groups[how.group], field, how)
+
+
+def _add_batch(parser: argparse.ArgumentParser) -> None:
+    batch = parser.add_argument_group(
+        "folders of videos",
+        "Where IN is one, the settings hold for all of them, in natural order. Names are mirrored "
+        "below OUT; finished films are passed over; one that fails stops no other (exit code 3).",
+    )
+    batch.add_argument(
+        "-o", "--output", type=Path, metavar="OUT",
+        help="OUT, instead of the second argument; for one film too",
+    )  # fmt: skip
+    batch.add_argument("--recursive", action="store_true", help="its subfolders too")
+    batch.add_argument(
+        "--to", metavar="SUFFIX",
+        help="mp4, mkv or png for all; default: mp4 and mkv as they are, others mkv",
+    )  # fmt: skip
+
+
+def target_of(given: argparse.Namespace) -> Path:
+    """OUT, given as the second argument or as --output. Raises Usage."""
+    if given.target is not None and given.output is not None:
+        raise Usage(f"OUT is given twice: {given.target} and --output {given.output}.")
+    target: Path | None = given.target if given.output is None else given.output
+    if target is None:
+        raise Usage("OUT is required: give it after IN, or as --output.")
+    return target
+
+
+def folder_of(given: argparse.Namespace) -> Folder | None:
+    """The films of IN where it is a folder of videos, else None. Raises Usage or BadInput."""
+    return gather(given.source, target_of(given), recursive=given.recursive, to=given.to)
 
 
 def add_running(parser: argparse.ArgumentParser) -> None:
@@ -70,8 +115,9 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     rest = groups.get("advanced options", parser)
     add_json(parser)
     parser.add_argument(
-        "--restart", action="store_true", help="begin anew; replaces an existing OUT"
-    )
+        "--restart", action="store_true",
+        help="begin anew; replaces an existing OUT (of a folder: all but what is finished so)",
+    )  # fmt: skip
     rest.add_argument("--keep", action="store_true", help="keep the work folder OUT.longtake")
 
 
@@ -83,9 +129,30 @@ def task_of(given: argparse.Namespace) -> Upscale:
     """The task that the flags describe. Raises Usage."""
     values = {f.name: getattr(given, f.name) for f, _ in options(Upscale)}
     return Upscale(
-        source=given.source, target=given.target,
+        source=given.source, target=target_of(given),
         **{**values, "set": knobs_of(given.set), "drop": _drops(given.drop)},
     )  # fmt: skip
+
+
+def words_of(task: Upscale) -> list[str]:
+    """The flags that `task_of` makes this task of: only what is not the default."""
+    words: list[str] = []
+    default = Upscale(source=task.source, target=task.target)
+    for field, _ in options(Upscale):
+        value = getattr(task, field.name)
+        if value == getattr(default, field.name):
+            continue
+        shown = _SHOWN.get(field.name, lambda v: [str(v)])(value)
+        words += ["--" + field.name.replace("_", "-"), *shown]
+    return words
+
+
+_SHOWN: dict[str, Callable[[Any], list[str]]] = {
+    "scale": lambda v: [f"{float(v):g}"],
+    "set": lambda v: [f"{name}={value}" for name, value in v.items()],
+    "frames": lambda v: [f"{v[0]}:{'' if v[1] is None else v[1]}"],
+    "drop": lambda v: [",".join(v)],
+}
 
 
 def limits_of(given: argparse.Namespace) -> Limits:
@@ -135,9 +202,9 @@ def _one_of(choices: Sequence[str], convert: Any) -> Any:
 def _drops(words: Sequence[str] | None) -> tuple[Any, ...]:
     found = tuple(w for word in words or () for w in word.split(","))
     for word in found:
-        if word not in _DROPS:
+        if word not in DROPS:
             raise Usage(
-                f"--drop {word}: there is nothing of that name; there are {', '.join(_DROPS)}."
+                f"--drop {word}: there is nothing of that name; there are {', '.join(DROPS)}."
             )
     return tuple(dict.fromkeys(found))
 
@@ -184,6 +251,7 @@ def whole(text: str) -> int:
 _CONVERTERS: dict[str, Any] = {
     "scale": fraction,
     "height": whole,
+    "pre_width": whole,
     "frames": frame_range,
     "crf": whole,
     "bits": whole,

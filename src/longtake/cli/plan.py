@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from longtake.cli.options import Help, add_json, add_task, limits_of, task_of
+from longtake.cli import batch
+from longtake.cli.options import Help, add_json, add_task, folder_of, limits_of, task_of
 from longtake.cli.show import show_plan
 from longtake.planner.calibration import Calibration
 from longtake.planner.survey import survey
@@ -20,6 +21,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace, settings: Settings) -> int:
+    folder = folder_of(given)
+    if folder is not None:
+        return batch.plan(given, folder, settings)
     plan, _ = draft(task_of(given), limits_of(given), survey(), Calibration(settings.calibration))
     if given.json:
         print(plan.to_json())

@@ -13,18 +13,19 @@ from longtake.cli.options import add_json
 from longtake.cli.show import print_json, say
 from longtake.core.media import Color, VideoInfo
 from longtake.core.plain import to_plain
+from longtake.media.interlace import advice, examined
 from longtake.media.probe import probe
 from longtake.planner.explain import bytes_, clock, rate
 from longtake.settings import Settings
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", type=Path, metavar="IN", help="a video, or a folder of PNG files")
+    parser.add_argument("source", type=Path, metavar="IN", help="a video, or a folder of pictures")
     add_json(parser)
 
 
 def run(given: argparse.Namespace, settings: Settings) -> int:
-    info = probe(given.source)
+    info = examined(probe(given.source))
     if given.json:
         print_json(to_plain(info))
         return 0
@@ -33,7 +34,7 @@ def run(given: argparse.Namespace, settings: Settings) -> int:
         table.add_row(f"[bold]{name}[/bold]", Text(value))
     console = Console(highlight=False)
     console.print(table)
-    for note in info.notes:
+    for note in (*info.notes, *advice(info)):
         say(console, "note", note, "yellow")
     return 0
 
@@ -46,7 +47,7 @@ def _rows(info: VideoInfo) -> list[tuple[str, str]]:
         ("video", f"{info.codec}, {info.width}x{info.height} px, {info.bits} bit {info.chroma}"
                   f"{' with alpha' if info.alpha else ''}"),
         ("frames", f"{about}{info.frames:,} at {rate(info.rate)} fps, {clock(info.duration)}"),
-        ("fields", info.fields),
+        ("fields", _fields(info)),
         ("colour", _color(info.color)),
         ("shape", f"sample aspect ratio {info.sar}, rotated by {info.rotation} degrees"),
     ]  # fmt: skip
@@ -58,6 +59,17 @@ def _rows(info: VideoInfo) -> list[tuple[str, str]]:
     if info.chapters:
         rows.append(("chapters", str(info.chapters)))
     return rows
+
+
+def _fields(info: VideoInfo) -> str:
+    """Field order, and telecine with how sure it is."""
+    found = info.telecine
+    if found is None:
+        return info.fields
+    if not found.cycles:
+        return f"{info.fields}; telecine cannot be told, nothing moves where it was looked for"
+    named = f"telecine {found.pattern}" if found.found else "no telecine"
+    return f"{info.fields}; {named} ({found.share:.0%} of {found.cycles} moving cycles)"
 
 
 def _color(color: Color) -> str:

@@ -35,6 +35,6 @@ def run(given: argparse.Namespace, settings: Settings) -> int:
 def stored_plan(path: Path) -> Plan:
     """The plan in a file. Raises BadInput with the field at fault."""
     try:
-        return Plan.from_json(path.read_text())
+        return Plan.from_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise BadInput(f"{path}: {error}") from None

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -18,12 +19,17 @@ from rich.text import Text
 from longtake.core.events import (
     Advanced,
     Analysed,
+    Batch,
+    Compared,
     Event,
     Finished,
     Joined,
+    Likened,
+    Previewed,
     Replanned,
     Salvaged,
     Started,
+    VariantMade,
     Verified,
     Warned,
 )
@@ -37,6 +43,7 @@ _STAGES = {
     Advanced: "upscaling",
     Joined: "joining",
     Verified: "verifying",
+    Compared: "comparing",
 }
 
 
@@ -55,15 +62,19 @@ def draw(events: Iterator[Event], notes: Sequence[str], as_json: bool) -> None:
             print_json(plain(event))
         return
     console = Console(highlight=False)
-    bars = Progress(
+    with progress() as bars:
+        painter = Painter(bars, console)
+        for event in chain(told, events):
+            painter.show(event)
+
+
+def progress() -> Progress:
+    """Bars on a terminal, nothing elsewhere."""
+    return Progress(
         TextColumn("{task.description:>15}"), BarColumn(), MofNCompleteColumn(),
         TextColumn("{task.fields[speed]}"), TimeRemainingColumn(),
         console=Console(file=sys.stderr, highlight=False), disable=not sys.stderr.isatty(),
     )  # fmt: skip
-    with bars:
-        painter = _Painter(bars, console)
-        for event in chain(told, events):
-            painter.show(event)
 
 
 def show_plan(plan: Plan) -> None:
@@ -92,9 +103,25 @@ def plain(event: Event) -> dict[str, Any]:
     """An event as the JSON that `--json` prints: "event" is its name in snake case."""
     if isinstance(event, Started):
         return {"event": "started", "resumed": event.resumed, **_summary(event.plan)}
+    if isinstance(event, Batch):
+        return _batch(event)
     body = to_plain(event)
     name = re.sub(r"(?<!^)(?=[A-Z])", "_", body.pop("is")).lower()
     return {"event": name, **body}
+
+
+def _batch(event: Batch) -> dict[str, Any]:
+    def pairs(films: Sequence[tuple[Path, Path]]) -> list[dict[str, str]]:
+        return [{"source": str(a), "target": str(b)} for a, b in films]
+
+    failed = [
+        {"source": str(f.source), "error": f.error, "message": f.message, "exit_code": f.exit_code}
+        for f in event.failed
+    ]
+    return {
+        "event": "batch", "done": pairs(event.done), "skipped": pairs(event.skipped),
+        "failed": failed,
+    }  # fmt: skip
 
 
 def _summary(plan: Plan) -> dict[str, Any]:
@@ -110,7 +137,37 @@ def _summary(plan: Plan) -> dict[str, Any]:
     }  # fmt: skip
 
 
-class _Painter:
+def found(event: Likened | VariantMade | Previewed) -> tuple[str, str]:
+    """A word and a sentence on what `compare` and `preview` have found."""
+    if isinstance(event, VariantMade):
+        time = (
+            "" if event.predicted_seconds is None
+            else f" about {clock(event.predicted_seconds)} and"
+        )  # fmt: skip
+        speed = "made by an earlier run" if event.fps is None else f"{event.fps:.1f} fps"
+        words = (
+            f"{speed}; the whole film takes{time} {bytes_(event.predicted_disk)} of "
+            f"disk, {bytes_(event.predicted_ram)} of RAM"
+        )
+        return event.variant, words
+    if isinstance(event, Previewed):
+        span = f"frames {event.first}:{event.stop}"
+        return "done", f"{event.folder} ({span}): open {event.folder / 'report.html'}"
+    if event.psnr_y is None:
+        alike = "luma is identical in all of them"
+    else:
+        ssim = "" if event.ssim_y is None else f", SSIM {event.ssim_y:.4f}"
+        alike = f"PSNR {event.psnr_y:.2f} dB{ssim}"
+        if event.worst_psnr_y is not None:
+            alike += f"; the worst is frame {event.worst_frame} with {event.worst_psnr_y:.2f} dB"
+    words = (
+        f"{event.frames:,} frames at {event.at[0]}x{event.at[1]} px: {alike}. "
+        f"{event.folder / 'report.html'}"
+    )
+    return "compared", words
+
+
+class Painter:
     """Keeps one bar per stage."""
 
     def __init__(self, bars: Progress, console: Console) -> None:
@@ -119,7 +176,7 @@ class _Painter:
         self._tasks: dict[type, Any] = {}
 
     def show(self, event: Event) -> None:
-        if isinstance(event, Analysed | Advanced | Joined | Verified):
+        if isinstance(event, Analysed | Advanced | Joined | Verified | Compared):
             self._advance(event)
         elif isinstance(event, Started):
             self._say_started(event)
@@ -136,8 +193,10 @@ class _Painter:
             self._say_finished(event)
         elif isinstance(event, Salvaged):
             self._say_salvaged(event)
+        elif isinstance(event, Likened | VariantMade | Previewed):
+            say(self._console, *found(event))
 
-    def _advance(self, event: Analysed | Advanced | Joined | Verified) -> None:
+    def _advance(self, event: Analysed | Advanced | Joined | Verified | Compared) -> None:
         kind = type(event)
         if kind not in self._tasks:
             self._tasks[kind] = self._bars.add_task(_STAGES[kind], total=event.of, speed="")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from longtake.cli.options import add_running, add_task, limits_of, task_of
+from longtake.cli import batch
+from longtake.cli.options import add_running, add_task, folder_of, limits_of, task_of
 from longtake.cli.show import follow
 from longtake.planner.calibration import Calibration
 from longtake.planner.survey import survey
@@ -19,6 +20,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace, settings: Settings) -> int:
+    folder = folder_of(given)
+    if folder is not None:
+        return batch.upscale(given, folder, settings)
     machine, known = survey(), Calibration(settings.calibration)
     plan, crafts = draft(task_of(given), limits_of(given), machine, known)
     job = Job(

@@ -37,6 +37,14 @@ class RecipeChanged(Usage):
     """The work folder holds segments made from another input or with other settings."""
 
 
+class WeightsMissing(BadInput):
+    """Weights are missing."""
+
+
+class DownloadFailed(LongtakeError):
+    """The download did not come to its end."""
+
+
 class WorkFolderBusy(Usage):
     """Another longtake process is working on this target."""
 
@@ -61,9 +69,26 @@ class NotANumber(LongtakeError):
     """The engine gave values that are not numbers (NaN or infinity)."""
 
 
+class FilmDied(LongtakeError):
+    """The process that made this film ended without a word."""
+
+
 class VerifyFailed(LongtakeError):
     """The finished file is not what it should be."""
 
 
 class JournalDamaged(LongtakeError):
     """The journal of the work folder cannot be read."""
+
+
+def in_words(error: Exception) -> tuple[str, str, int]:
+    """Name, sentence and exit code of any error, as a person or a script is told of it."""
+    if isinstance(error, LongtakeError):
+        return type(error).__name__, str(error), error.exit_code
+    if isinstance(error, OSError):
+        return type(error).__name__, f"{error}. What is done is kept.", LongtakeError.exit_code
+    message = (
+        f"Internal error: {type(error).__name__}: {error}. What is done is kept. "
+        f"LONGTAKE_DEBUG=1 shows where; please report it."
+    )
+    return type(error).__name__, message, LongtakeError.exit_code

@@ -95,6 +95,89 @@ class Salvaged:
     left_out: int  # segments that are done but lie behind a gap
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilmBegun:
+    """A batch turns to one of its films; the events up to the next one are of this film."""
+
+    source: Path
+    target: Path
+    number: int  # 1 is the first
+    of: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilmSkipped:
+    """The film was finished and verified by an earlier run."""
+
+    source: Path
+    target: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilmFailed:
+    """This film of a batch failed; the others go on."""
+
+    source: Path
+    target: Path
+    error: str  # name of the error's class
+    message: str
+    exit_code: int  # that the film alone would have ended with
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What became of every film of a batch: (source, target) of those done and skipped."""
+
+    done: tuple[tuple[Path, Path], ...]
+    skipped: tuple[tuple[Path, Path], ...]
+    failed: tuple[FilmFailed, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """Frames compared so far; of how many is the headers' word."""
+
+    frames: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Likened:
+    """Two films have been compared. None stands for infinity: all frames are identical."""
+
+    folder: Path
+    frames: int
+    identical: int  # frames without any difference of luma
+    psnr_y: float | None  # dB, from the mean squared error of all frames
+    worst_psnr_y: float | None  # dB
+    worst_frame: int | None  # of A, by PSNR; None where all are identical
+    ssim_y: float | None  # mean; None for pictures under 8 px
+    worst_ssim_y: float | None
+    at: tuple[int, int]  # px: the size at which it was measured
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariantMade:
+    """A variant of a preview is done."""
+
+    variant: str
+    fps: float | None  # None: its frames were made by an earlier run
+    predicted_seconds: float | None  # for the whole film
+    predicted_ram: int
+    predicted_vram: int | None
+    predicted_disk: int  # bytes of the whole film, as this run of frames was coded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Previewed:
+    folder: Path
+    first: int  # frames [first, stop) of the film
+    stop: int
+    variants: tuple[str, ...]
+    seconds: float
+
+
 Event = (
     Analysed
     | Started
@@ -106,4 +189,12 @@ Event = (
     | Verified
     | Finished
     | Salvaged
+    | FilmBegun
+    | FilmSkipped
+    | FilmFailed
+    | Batch
+    | Compared
+    | Likened
+    | VariantMade
+    | Previewed
 )

@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 Chroma = Literal["420", "422", "444", "gray", "rgb"]
 FieldOrder = Literal["progressive", "tff", "bff", "unknown"]
+Pulldown = Literal["none", "3:2", "2:3:3:2", "repeat", "soft"]
+"""repeat: whole frames shown twice; soft: the film's own frames, with flags that say how long each
+is shown."""
+Deinterlace = Literal["no", "bwdif", "ivtc"]
 TrackKind = Literal["video", "audio", "subtitle", "attachment", "data"]
 
 UNSPECIFIED = 2  # H.273: a code point that the stream does not state
@@ -47,11 +51,25 @@ class Track:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Telecine:
+    """Whether a film was brought from 24 to 30 frames/s (1000/1001 of both, as a rule), and how."""
+
+    pattern: Pulldown
+    share: float  # of the cycles of five frames in which something moves: those with the pattern
+    cycles: int  # of five frames in which something moves, among those looked at
+    frames: int = 0  # of the film without the repeats; 0 until it is analysed with ivtc
+
+    @property
+    def found(self) -> bool:
+        return self.pattern != "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VideoInfo:
     """A source as its header (and, once analysed, its index) describes it."""
 
     path: Path
-    container: str  # libav's name of the demuxer, or "images" for a folder of PNG files
+    container: str  # libav's name of the demuxer, or "images" for a folder of pictures
     codec: str
     width: int  # px, as coded: before rotation and sample aspect ratio
     height: int  # px
@@ -69,6 +87,7 @@ class VideoInfo:
     sar: Fraction = Fraction(1)  # sample aspect ratio; 1 where not stated
     rotation: int = 0  # degrees, as the display matrix states it
     fields: FieldOrder = "unknown"
+    telecine: Telecine | None = None  # None: not looked for
     stream: int = 0  # index of the film's stream
     tracks: tuple[Track, ...] = ()
     chapters: int = 0

@@ -13,7 +13,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any, Literal
 
-from longtake.core.media import Knobs, OutputFormat, VideoInfo
+from longtake.core.media import Deinterlace, Knobs, OutputFormat, VideoInfo
 from longtake.core.plain import from_plain, to_plain
 from longtake.core.task import Task
 
@@ -44,7 +44,7 @@ class Segment:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Geometry:
     frames: int
-    source: tuple[int, int]  # (width, height) px
+    source: tuple[int, int]  # (width, height) px of the frames that the engine sees
     target: tuple[int, int]  # (width, height) px
     scale: Fraction  # what was asked; target is scale x source, rounded
 
@@ -53,11 +53,13 @@ class Geometry:
 class Encoder:
     """All that decides the bytes of a compressed frame besides its pixels."""
 
-    codec: Literal["x264", "ffv1", "png"]
+    codec: Literal[
+        "x264", "x265", "av1", "ffv1", "png", "tiff", "nvenc-h264", "nvenc-h265", "nvenc-av1"
+    ]
     crf: int
-    preset: str
+    preset: str  # as the encoder itself calls it
     threads: int  # bytes depend on it (x264), so it follows from the size, never from the machine
-    asm: str  # x264's instruction set: AVX-512 is not deterministic (docs/lab.md)
+    asm: str  # instruction set (x264 with AVX-512 is not deterministic: docs/lab.md); NVENC: card
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,10 +78,11 @@ class Reading:
     """How the source becomes RGB frames."""
 
     first: int  # absolute frame of the source that is frame 0 of the job
-    deinterlace: Literal["no", "bwdif"]
+    deinterlace: Deinterlace
     matrix: int  # H.273 matrix used to read
     full_range: bool
     drop: tuple[str, ...]  # "tail", "damaged" and "alpha" change what is read
+    size: tuple[int, int] | None = None  # px that frames are reduced to; None: as they are coded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

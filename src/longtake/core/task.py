@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
+from longtake.core.codecs import CODECS, EFFORTS
 from longtake.core.media import Knobs
 
 Group = Literal["main", "advanced"]
@@ -57,12 +58,15 @@ class Upscale:
     )
     codec: str = option(
         "auto", "auto: x264 for mp4 and mkv, png for folders", "advanced",
-        choices=("auto", "x264", "ffv1", "png"),
+        choices=("auto", *CODECS),
     )  # fmt: skip
-    crf: int = option(16, "x264 quality, 0 (lossless) to 51", "advanced", metavar="N")
+    crf: int | None = option(
+        None, "quality, 0 (best) to 51, of av1 to 63; default: x264 16, x265 18, av1 25",
+        "advanced", metavar="N",
+    )  # fmt: skip
     preset: str = option(
-        "auto", "x264 effort; auto: veryfast on CPU machines, faster beside a GPU", "advanced",
-        choices=("auto", "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"),
+        "auto", "encoder's effort; auto: veryfast on CPU machines, faster beside a GPU",
+        "advanced", choices=("auto", *EFFORTS),
     )  # fmt: skip
     bits: int | None = option(
         None, "bits per component; default: as the source", "advanced", choices=("8", "10", "16")
@@ -76,9 +80,14 @@ class Upscale:
         choices=("bt601-limited", "bt601-full", "bt709-limited", "bt709-full",
                  "bt2020-limited", "bt2020-full"),
     )  # fmt: skip
+    pre_width: int | None = option(
+        None, "reduce the source to this width first, for soft or falsely large ones", "advanced",
+        metavar="PX",
+    )  # fmt: skip
     deinterlace: str = option(
-        "no", "what to do with interlaced frames", "advanced", choices=("no", "bwdif")
-    )
+        "no", "bwdif makes interlaced frames whole, ivtc undoes telecine (4/5 of the rate)",
+        "advanced", choices=("no", "bwdif", "ivtc"),
+    )  # fmt: skip
     drop: tuple[Drop, ...] = option(
         (), "what may be lost: audio subtitles chapters attachments data alpha tail damaged",
         "advanced", metavar="WHAT",

@@ -25,23 +25,22 @@ def to_floats(frame: Pixels, device: str) -> torch.Tensor:
     return whole.permute(2, 0, 1)[None].to(torch.float32).div_(most)
 
 
-def to_pixels(floats: torch.Tensor, bits: int, number: int) -> Pixels:
-    """[1, 3, H, W] floats -> [H, W, 3] on the host, clamped to [0, 1], rounded half up; uses up
-    `floats`.
+def to_pixels(floats: torch.Tensor, made: Pixels, number: int) -> None:
+    """[1, 3, H, W] floats -> `made` [H, W, 3] on the host, clamped to [0, 1], rounded half up; uses
+    up `floats`.
 
-    uint8 up to 8 bits, else uint16 over the full scale. Raises NotANumber for frame `number`.
+    uint16 over its full scale. Raises NotANumber for frame `number`.
     """
     import torch
 
     values = floats[0].permute(1, 2, 0)
     if not bool(torch.isfinite(values.sum())):
         raise NotANumber(f"Frame {number}.")
-    most = 255.0 if bits <= 8 else 65535.0
-    scaled = values.clamp_(0, 1).mul_(most).add_(0.5)
-    if bits <= 8:
-        small: Pixels = scaled.to(torch.uint8).cpu().numpy()
-        return small
-    return scaled.to(torch.int32).cpu().numpy().astype(np.uint16)
+    scaled = values.clamp_(0, 1).mul_(float(np.iinfo(made.dtype).max)).add_(0.5)
+    if made.dtype == np.uint8:
+        torch.from_numpy(made).copy_(scaled.to(torch.uint8))
+    else:  # torch knows uint16 hardly anywhere
+        made[:] = scaled.to(torch.int32).cpu().numpy()
 
 
 def deepened(pixels: Pixels, bits: int) -> Pixels:

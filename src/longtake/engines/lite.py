@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,16 +25,24 @@ from longtake.weights import checkpoint, files
 if TYPE_CHECKING:
     from torch import nn
 
-WEIGHTS = "lite.safetensors"
+WEIGHTS = {"faithful": "lite_faithful.safetensors", "crisp": "lite_crisp.safetensors"}
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 MiB = 1 << 20
-TORCH_ON_HOST = 325 * MiB  # `import torch` and its thread pool; benchmarks/memory
+# glibc keeps tensors below 32 MiB on its heap, where what is freed leaves holes: so many bytes of
+# them at most, and this part of them; fitted to peaks of the net alone, 180p to 720p
+_ON_HEAP, _HOLES = 80 * MiB, 0.6
+TORCH_ON_HOST = 290 * MiB  # `import torch` and its thread pool; benchmarks/memory
 CUDA_ON_HOST = 1130 * MiB  # torch with CUDA's libraries, in host memory
 CUDA_CONTEXT = 630 * MiB  # context and library modules; benchmarks/memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiteKnobs:
+    look: str = knob(
+        "faithful",
+        "faithful: nothing is added to what can be known; crisp: sharper, with likely texture",
+        choices=tuple(WEIGHTS),
+    )
     dtype: str = knob(
         "auto",
         "arithmetic of the trunk; auto: bfloat16 where the processor has it, else float32",
@@ -54,20 +62,32 @@ class _Open:
 
         for clip in clips:
             faults.strike("compute")
+            made = self._room(len(clip.pixels))
             with torch.inference_mode():
-                frames = [self._enlarged(f, clip.start + i) for i, f in enumerate(clip.pixels)]
-            yield Clip(pixels=cast(Pixels, np.stack(frames)), start=clip.start)
+                for i, frame in enumerate(clip.pixels):
+                    self._enlarge(frame, made[i], clip.start + i)
+            yield Clip(pixels=made, start=clip.start)
+            del clip, made  # not held while the next is awaited
 
-    def _enlarged(self, frame: Pixels, number: int) -> Pixels:
-        """[H, W, 3] -> [H', W', 3]; one at a time, so that no batch decides an algorithm."""
-        made = self.net(to_floats(frame, self.device), self.scale)
+    def _room(self, frames: int) -> Pixels:
+        shape = frames, self.output.height, self.output.width, 3
+        if self.output.bits <= 8:
+            return np.empty(shape, np.uint8)
+        return np.empty(shape, np.uint16)
+
+    def _enlarge(self, frame: Pixels, made: Pixels, number: int) -> None:
+        """[H, W, 3] -> `made` [H', W', 3]; one at a time, so that no batch decides an algorithm."""
+        floats = self.net(to_floats(frame, self.device), self.scale)
         if faults.strike("values") == "nan":
-            made = made * float("nan")
-        width, height = self.output.width, self.output.height
-        if made.shape[-2:] == (height, width):
-            return to_pixels(made, self.output.bits, number)
-        deep = to_pixels(made, 16, number)
-        return deepened(resample(deep[None], width, height)[0], self.output.bits)
+            floats = floats * float("nan")
+        height, width = floats.shape[-2:]
+        if made.shape[:2] == (height, width):
+            to_pixels(floats, made, number)
+            return
+        deep = np.empty((height, width, 3), np.uint16)
+        to_pixels(floats, deep, number)
+        fitted = resample(deep[None], self.output.width, self.output.height)[0]
+        made[:] = deepened(fitted, self.output.bits)
 
 
 class Lite:
@@ -80,7 +100,7 @@ class Lite:
         return Grid()
 
     def weights(self, knobs: Knobs) -> Path | None:
-        return files.shipped(WEIGHTS)
+        return _file(knobs)
 
     def dtype(self, machine: Machine, device: str, knobs: Knobs) -> str:
         if knobs["dtype"] != "auto":
@@ -95,19 +115,17 @@ class Lite:
 
     def footprint(self, geometry: Geometry, recipe: Recipe, placement: Placement) -> Footprint:
         on_gpu = placement.devices[0].startswith("cuda")
-        stored = files.tensor_bytes(files.shipped(WEIGHTS))
-        config = _config()
+        path = _file(recipe.knobs)
+        stored, config = files.tensor_bytes(path), _config(path)
+        size = _BYTES[recipe.numerics.dtype]
+        live = _activations(geometry.source, head_for(geometry), config["width"], size)
         return Footprint(
             beside=CUDA_ON_HOST if on_gpu else 0,
             context=CUDA_CONTEXT if on_gpu else TORCH_ON_HOST,
             weights=2 * stored,
-            block=9 * config["width"] ** 2 * _BYTES[recipe.numerics.dtype],
-            activations=_activations(
-                geometry.source,
-                head_for(geometry),
-                config["width"],
-                _BYTES[recipe.numerics.dtype],
-            ),
+            block=9 * config["width"] ** 2 * size,
+            activations=live,
+            workspace=0 if on_gpu else int(min(live, _ON_HEAP) * _HOLES),
         )
 
     @contextmanager
@@ -118,14 +136,14 @@ class Lite:
         from longtake.nets.lite import LiteConfig
 
         where = "cpu" if device.startswith("cpu") else device
-        if where == "cpu":
-            torch.set_num_threads(plan.placement.threads)
+        torch.set_num_threads(plan.placement.threads)  # 1 beside a GPU: cores are for the encoder
         torch.backends.cudnn.allow_tf32 = False
-        stored = _config()
+        path = _file(plan.recipe.knobs)
+        stored = _config(path)
         config = LiteConfig(
             width=stored["width"], depth=stored["depth"], scales=tuple(stored["scales"])
         )
-        net = checkpoint.load(lambda: Net(config), files.shipped(WEIGHTS)).float()
+        net = checkpoint.load(lambda: Net(config), path).float()
         net.trunk_to(getattr(torch, plan.recipe.numerics.dtype))
         net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         with offload.attach(net, where) as placed:
@@ -140,10 +158,12 @@ def head_for(geometry: Geometry) -> int:
     return reached[0] if reached else int(Lite.scales[-1])
 
 
-def _config() -> dict[str, Any]:
-    config: dict[str, Any] = json.loads(
-        files.header(files.shipped(WEIGHTS))["__metadata__"]["config"]
-    )
+def _file(knobs: Knobs) -> Path:
+    return files.shipped(WEIGHTS[str(knobs["look"])])
+
+
+def _config(path: Path) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads(files.header(path)["__metadata__"]["config"])
     return config
 
 

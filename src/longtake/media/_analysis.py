@@ -15,10 +15,11 @@ from av.error import BlockingIOError as Waiting
 from av.error import FFmpegError
 
 from longtake.core.errors import BadInput
-from longtake.core.media import VideoInfo
+from longtake.core.media import Deinterlace, VideoInfo
 from longtake.media import _decode, _facts, _structure, guard, images
 from longtake.media._clock import Clock
-from longtake.media._look import Look, look, thumb
+from longtake.media._fields import Fields
+from longtake.media._look import Field, Look, look, thumb
 from longtake.media._records import (
     BATCH,
     CORRUPT,
@@ -47,6 +48,7 @@ class _State:
     clock: Clock
     before: Look | None = None  # of the frame before
     earlier: Look | None = None  # of the frame before that
+    fields: Fields | None = None  # where the film is to be put together anew from its fields
 
 
 @dataclass(slots=True)
@@ -61,6 +63,7 @@ class Analysis:
     info: VideoInfo
     path: Path  # of index.bin
     strict: bool = True
+    deinterlace: Deinterlace = "no"  # how the film will be read: what is measured is that
     tally: _decode.Tally = field(default_factory=_decode.Tally)
     duration: Fraction = Fraction(0)  # s, of the film's own stream by the header; 0: not stated
     promised: int = 0  # frames by the header; 0: not stated
@@ -152,8 +155,10 @@ class Analysis:
         number = again
         with closing(self._frames(again, known)) as frames, Appender(self.path, first) as out:
             for frame in frames:
-                seen = look(frame)
+                seen = look(frame, self._field(frame))
                 if number < first:
+                    if state.fields is not None:
+                        state.fields.measure(frame)
                     _meet(known[number - again], frame, seen)
                     state.earlier, state.before = state.before, seen
                 else:
@@ -173,7 +178,21 @@ class Analysis:
         if len(known):
             raw = int(known[1]["raw"])
             clock.resume(int(known[1]["pts"]), None if raw == NONE else raw)
-        return _State(clock=clock)
+        return _State(clock=clock, fields=Fields() if self.deinterlace == "ivtc" else None)
+
+    def _field(self, frame: av.VideoFrame) -> Field | None:
+        """The field whose lines the frame will have as it is read; None: it has both."""
+        if self.deinterlace == "no":
+            return None
+        if self.deinterlace == "ivtc":
+            return "top"
+        if not frame.interlaced_frame:
+            return "bottom" if self.info.fields == "bff" else "top"
+        return "top" if self._top_first(frame) else "bottom"
+
+    def _top_first(self, frame: av.VideoFrame) -> bool:
+        self._parity = self._parity or _Parity(frame)
+        return self._parity.top_first(frame)
 
     def _frames(self, again: int, known: Rows) -> Generator[av.VideoFrame]:
         """The film's frames from the first of `known` on. Raises _Missed where that fails."""
@@ -234,10 +253,12 @@ class Analysis:
             row["hist"] = np.abs(seen.histogram - state.before.histogram).sum() / 2
         if state.earlier is not None:
             row["skip"] = np.abs(seen.grid - state.earlier.grid).mean()
+        if state.fields is not None:
+            weaves = state.fields.measure(frame)
+            row["comb"], row["peak"], row["moved"] = weaves.comb, weaves.peak, weaves.moved
         flags = KEY * frame.key_frame | CORRUPT * frame.is_corrupt
         if frame.interlaced_frame:
-            self._parity = self._parity or _Parity(frame)
-            flags |= INTERLACED | TOP * self._parity.top_first(frame)
+            flags |= INTERLACED | TOP * self._top_first(frame)
         row["flags"] = flags
         row["lost"] = min(self.tally.lost, 0xFFFF)
         seal(row)

@@ -22,25 +22,36 @@ class Deinterlacer:
 
     All frames are treated (deint=all): whoever asks for it knows better than a flag that is not
     there. Where a frame states no parity, bwdif takes its top field as the first, or what the
-    header of the film says.
+    header of the film says. With `order` (tff or bff) every frame has that parity, and the picture
+    is that of its *top* field, whether it is shown first or second.
     """
 
-    def __init__(self, info: VideoInfo) -> None:
-        self._parity = "bff" if info.fields == "bff" else "auto"
+    def __init__(self, info: VideoInfo, order: str = "") -> None:
+        self._parity = order or ("bff" if info.fields == "bff" else "auto")
+        self._second = order == "bff"  # of the two pictures of a frame, take the later
         self._graph: av.filter.Graph | None = None
-        self._count = 0
+        self._count = 0  # frames in
+        self._given = 0  # pictures out
 
     def run(self, frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-        graph = None
-        for number, frame in enumerate(frames):
-            graph = graph or self._build(frame)
-            frame.pts = number
-            frame.time_base = Fraction(1, 1000)
-            graph.push(frame)
-            yield from _drain(graph)
-        if graph is not None:
-            graph.push(None)
-            yield from _drain(graph)
+        for frame in frames:
+            yield from self.push(frame)
+        yield from self.finish()
+
+    def push(self, frame: av.VideoFrame) -> Iterator[av.VideoFrame]:
+        """Give one frame; what is ready comes out."""
+        graph = self._graph = self._graph or self._build(frame)
+        frame.pts = self._count
+        frame.time_base = Fraction(1, 1000)
+        self._count += 1
+        graph.push(frame)
+        yield from self._drain(graph)
+
+    def finish(self) -> Iterator[av.VideoFrame]:
+        """What is left after the last frame."""
+        if self._graph is not None:
+            self._graph.push(None)
+            yield from self._drain(self._graph)
 
     def _build(self, like: av.VideoFrame) -> av.filter.Graph:
         graph = av.filter.Graph()
@@ -48,19 +59,21 @@ class Deinterlacer:
         source = graph.add_buffer(
             width=like.width, height=like.height, format=like.format, time_base=Fraction(1, 1000)
         )
-        weave = graph.add("bwdif", f"mode=send_frame:parity={self._parity}:deint=all")
+        mode = "send_field" if self._second else "send_frame"
+        weave = graph.add("bwdif", f"mode={mode}:parity={self._parity}:deint=all")
         sink = graph.add("buffersink")
         source.link_to(weave)
         weave.link_to(sink)
         graph.configure()
         return graph
 
-
-def _drain(graph: av.filter.Graph) -> Iterator[av.VideoFrame]:
-    while True:
-        try:
-            picture = graph.pull()
-        except (Waiting, EOFError, FFmpegError):
-            return
-        assert isinstance(picture, av.VideoFrame)
-        yield picture
+    def _drain(self, graph: av.filter.Graph) -> Iterator[av.VideoFrame]:
+        while True:
+            try:
+                picture = graph.pull()
+            except (Waiting, EOFError, FFmpegError):
+                return
+            assert isinstance(picture, av.VideoFrame)
+            self._given += 1
+            if not self._second or self._given % 2 == 0:
+                yield picture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from typing import Literal
 
 import av
 import numpy as np
@@ -15,6 +16,7 @@ BINS = 32  # of the histogram of luma
 _ROWS = 4  # every 4th row enters the fingerprint
 
 Grid = NDArray[np.float32]
+Field = Literal["top", "bottom"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +27,13 @@ class Look:
     mean: float  # luma, 0 .. 255
 
 
-def look(frame: av.VideoFrame) -> Look:
-    """Measure one decoded frame; costs a fraction of decoding it."""
-    samples = _luma(frame)
-    grid = _cells(samples)
-    counts = np.bincount((samples >> 3).ravel(), minlength=BINS)
+def look(frame: av.VideoFrame, field: Field | None = None) -> Look:
+    """Measure one decoded frame, or one of its fields; costs a fraction of decoding it."""
+    luma = _luma(frame, field)
+    grid = _cells(luma)
+    counts = np.bincount((luma >> 3).ravel(), minlength=BINS)
     return Look(
-        fingerprint(frame), grid, (counts / samples.size).astype(np.float32), float(samples.mean())
+        fingerprint(frame), grid, (counts / luma.size).astype(np.float32), float(luma.mean())
     )
 
 
@@ -61,8 +63,16 @@ def _row_bytes(frame: av.VideoFrame, index: int, plane: av.video.plane.VideoPlan
     return min(plane.line_size, (frame.width * frame.format.padded_bits_per_pixel + 7) // 8)
 
 
-def _luma(frame: av.VideoFrame) -> NDArray[np.uint8]:
-    """[h, w] about 320x180 luma samples of the frame, 8 bits."""
+def _luma(frame: av.VideoFrame, field: Field | None) -> NDArray[np.uint8]:
+    """[h, w] about 320x180 luma samples of the frame or of a field, 8 bits."""
+    lines = 1 if field is None or frame.height < 2 else 2
+    down = lines * max(1, frame.height // (180 * lines))
+    luma = samples(frame, 1, max(1, frame.width // 320))
+    return luma[lines - 1 if field == "bottom" else 0 :: down]
+
+
+def samples(frame: av.VideoFrame, down: int, across: int) -> NDArray[np.uint8]:
+    """[h, w] every `down`-th row and `across`-th column of the frame's luma, 8 bits."""
     form = frame.format
     first = form.components[0]
     plain = (
@@ -75,7 +85,6 @@ def _luma(frame: av.VideoFrame) -> NDArray[np.uint8]:
         frame = frame.reformat(format="gray", threads=1)
         first = frame.format.components[0]
     plane = frame.planes[0]
-    down, across = max(1, frame.height // 180), max(1, frame.width // 320)
     if first.bits <= 8:
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
         return rows[: frame.height : down, : frame.width : across]

@@ -27,6 +27,10 @@ RECORD = np.dtype(
         ("lost", "<u2"),  # packets before this frame that could not be decoded
         ("check", "<u4"),  # CRC-32 of all other bytes of the record
         ("thumb", "u1", THUMB[::-1]),  # [9, 16] luma
+        ("comb", "<f4", 3),  # see _fields.Weaves; 0 unless the film is analysed for ivtc
+        ("moved", "<f4", 2),
+        ("peak", "u1", 3),
+        ("spare", "u1"),
     ]
 )
 KEY, INTERLACED, TOP, CORRUPT = 1, 2, 4, 8
@@ -96,3 +100,12 @@ def sealed(row: Rows) -> bool:
 def read_rows(path: Path, start: int, stop: int) -> Rows:
     """Records [start, stop) of a file that may still be growing."""
     return np.fromfile(path, RECORD, stop - start, offset=start * RECORD.itemsize)
+
+
+def crc_of(path: Path) -> int:
+    """CRC-32 of a file."""
+    value = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            value = zlib.crc32(block, value)
+    return value

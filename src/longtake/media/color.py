@@ -28,6 +28,12 @@ _EXACT = (
 )
 
 
+def _threads(width: int, height: int) -> int:
+    """Threads of a conversion. Their number changes no sample: swscale cuts the picture in slices,
+    and dithers by position (tests/media/test_color.py)."""
+    return 4 if width * height >= 1 << 19 else 1
+
+
 def reading_of(info: VideoInfo, assume: str | None) -> tuple[int, bool, str | None]:
     """Matrix, full range, and a sentence for the user where the source states no matrix.
 
@@ -78,7 +84,7 @@ class Reader:
             src_colorspace=self._matrix,
             src_color_range=self._range,
             dst_color_range=_FULL,
-            threads=1,
+            threads=_threads(frame.width, frame.height),
         )
         return shown.to_ndarray()  # type: ignore[return-value]
 
@@ -90,8 +96,10 @@ def host_bits(bits: int) -> Literal[8, 16]:
 
 def pixel_format(codec: str, chroma: Chroma, bits: int) -> str:
     """libav's name of the coded pixel format. Raises ValueError where the codec has none."""
-    if codec == "png":
-        return {8: "rgb24", 16: "rgb48be"}[bits]
+    if codec in ("png", "tiff"):
+        return {8: "rgb24", 16: "rgb48be" if codec == "png" else "rgb48le"}[bits]
+    if codec.startswith("nvenc") and bits == 10:
+        return "p010le"
     if chroma == "rgb":
         return "bgr0" if bits == 8 else f"gbrp{bits}le"
     if chroma == "gray":
@@ -113,7 +121,10 @@ class Writer:
         """`pixels` [H, W, 3] uint8 or uint16, as `Reader.rgb` gives them."""
         name = "rgb24" if pixels.dtype == np.uint8 else "rgb48le"
         whole = cast(Pixels, np.ascontiguousarray(pixels))
-        given = av.VideoFrame.from_ndarray(whole, name)
+        if name == self._format:  # nothing to convert: an encoder's threads may keep the picture
+            given = av.VideoFrame.from_ndarray(whole, name)
+        else:  # lent, not copied: a copy holds up all of Python
+            given = av.VideoFrame.from_numpy_buffer(whole, name)
         coded = self._scaler.reformat(
             given,
             format=self._format,
@@ -121,7 +132,7 @@ class Writer:
             src_color_range=_FULL,
             dst_colorspace=self._matrix,
             dst_color_range=self._range,
-            threads=1,
+            threads=_threads(given.width, given.height),
         )
         tag(coded, self._color)
         return coded

@@ -58,6 +58,7 @@ _OTHERS = (
 some tracks wrong. No packet of those tracks is decoded later."""
 _LIMITS = {"max_pixels": str(MAX_PIXELS)}
 _FILM_OPTIONS = {"codec_whitelist": ",".join(sorted(CODECS)), **_LIMITS}
+_STRICT = {"err_detect": "+explode"}
 _HEADER_OPTIONS = {"codec_whitelist": ",".join(sorted({*CODECS, *_OTHERS.split()})), **_LIMITS}
 
 
@@ -164,16 +165,17 @@ def prepare(
     `strict`: what it would conceal becomes an error.
     """
     context = stream.codec_context
-    context.options = _FILM_OPTIONS | ({"err_detect": "+explode"} if strict else {})
+    context.options = _FILM_OPTIONS | (_STRICT if strict else {})
     context.thread_count = threads
     context.thread_type = ThreadType.AUTO
     return context
 
 
-def picture_decoder(codec: str, threads: int = 1) -> VideoCodecContext:
-    """A decoder of single pictures, under the same bounds."""
+def picture_decoder(codec: str, threads: int = 1, *, strict: bool = False) -> VideoCodecContext:
+    """A decoder of single pictures, under the same bounds; `strict` as for `prepare`."""
     context = av.CodecContext.create(codec, "r")
     assert isinstance(context, VideoCodecContext)
-    context.options = dict(_FILM_OPTIONS)
+    allowed = ",".join(sorted({*CODECS, codec}))
+    context.options = _LIMITS | {"codec_whitelist": allowed} | (_STRICT if strict else {})
     context.thread_count = threads
     return context

@@ -1,8 +1,8 @@
-"""A folder of PNG files as a film: one file, one frame.
+"""A folder of pictures as a film: one file, one frame; PNG, TIFF, JPEG, WebP or BMP.
 
 Frames are ordered by the last number in their name (then by name), so 9.png comes before 10.png;
 gaps do not matter and are seen in `names`. Only regular files count: a link could point at a file
-that is not the user's. A single .png file is a film of one frame.
+that is not the user's. All are of one kind. A single picture is a film of one frame.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import overload
 
@@ -24,24 +26,24 @@ from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 
 from longtake.core.errors import BadInput
-from longtake.core.media import VideoInfo
-from longtake.media import _facts, guard
+from longtake.core.media import Chroma, Color, VideoInfo
+from longtake.media import _facts, _headers, guard
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
 RATE = Fraction(24)  # frames / s of a folder for which none is given
 _MAX_BYTES = 1 << 30  # of one file
+_MOST_BITS = 16
 _NUMBER = re.compile(rb"\d+")
 
 
 def is_images(path: Path) -> bool:
-    """True for a folder and for a file that begins as a PNG does."""
+    """True for a folder and for a file that begins as a picture does."""
     if path.is_dir():
         return True
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return False
         with path.open("rb") as file:
-            return file.read(len(SIGNATURE)) == SIGNATURE
+            return _headers.kind_of(file.read(_headers.SIGNED)) is not None
     except (OSError, ValueError):
         return False
 
@@ -88,16 +90,19 @@ def probe(path: Path, rate: Fraction | None) -> VideoInfo:
     _listing.cache_clear()
     found, size, _ = _listing(path)
     if not found:
-        raise BadInput(f"{path}: there are no PNG files in this folder.")
+        kinds = ", ".join(k.name for k in _headers.KINDS.values())
+        raise BadInput(f"{path}: there are no pictures in this folder; what is read: {kinds}.")
     if len(found) > guard.MAX_FRAMES:
         raise BadInput(f"{path}: {len(found)} files; at most {guard.MAX_FRAMES} are accepted.")
-    first = _decode(_decoder(), (path if path.is_dir() else path.parent) / found[0])
+    where = (path if path.is_dir() else path.parent) / found[0]
+    kind = _kind(where)
+    first, alpha = _decode(guard.picture_decoder(kind.codec, strict=kind.strict), where, kind)
     shown = rate or RATE
-    bits, chroma, alpha = _facts.pixels(first.format)
+    bits, chroma, _ = _facts.pixels(first.format)
     return VideoInfo(
         path=path,
         container="images",
-        codec="png",
+        codec=kind.codec,
         width=first.width,
         height=first.height,
         frames=len(found),
@@ -107,7 +112,8 @@ def probe(path: Path, rate: Fraction | None) -> VideoInfo:
         bits=bits,
         chroma=chroma,
         alpha=alpha,
-        color=_facts.color(first, None),
+        color=_color(chroma, first),
+        rotation=first.rotation,
         fields="progressive",
         size=size,
     )
@@ -116,18 +122,24 @@ def probe(path: Path, rate: Fraction | None) -> VideoInfo:
 def frames(info: VideoInfo, start: int, stop: int) -> Iterator[av.VideoFrame]:
     """Decoded frames [start, stop); pts is the position. Touches no other file.
 
-    Raises BadInput that names the file which is missing, no PNG, damaged or of another size.
+    Raises BadInput that names the file which is missing, of another kind, damaged, or of another
+    size or orientation.
     """
-    where, all_names, decoder = folder(info), names(info), _decoder()
+    where, all_names, kind = folder(info), names(info), _headers.KINDS[info.codec]
+    decoder = guard.picture_decoder(kind.codec, strict=kind.strict)
     for position in range(start, stop):
         path = where / all_names[position]
-        frame = _decode(decoder, path)
+        frame, alpha = _decode(decoder, path, kind)
         if (frame.width, frame.height) != (info.width, info.height):
             raise BadInput(
                 f"{path}: {frame.width}x{frame.height} px, but the frames before it are "
                 f"{info.width}x{info.height} px: all must be of one size."
             )
-        alpha = any(c.is_alpha for c in frame.format.components)
+        if frame.rotation != info.rotation:
+            raise BadInput(
+                f"{path}: it is turned by {frame.rotation} degrees, the frames before it by "
+                f"{info.rotation}: all must be turned alike."
+            )
         if alpha and not info.alpha:
             raise BadInput(f"{path}: it has an alpha channel, but the frames before it have none.")
         frame.pts = position
@@ -153,11 +165,15 @@ def _listing(path: Path) -> tuple[Names, int, str]:
         name = os.fsencode(path.name)
         return Names([name]), about.st_size, f"{about.st_size}-{about.st_mtime_ns}"
     found: list[tuple[int, bytes, int, int]] = []
+    kinds: dict[str, bytes] = {}  # and a file of each
     try:
         with os.scandir(os.fsencode(path)) as entries:
             for entry in entries:
-                if not entry.name.lower().endswith(b".png") or entry.name.startswith(b"."):
+                ending = os.fsdecode(os.path.splitext(entry.name)[1])
+                kind = _headers.named(ending)
+                if kind is None or entry.name.startswith(b"."):
                     continue
+                kinds.setdefault(kind.name, entry.name)
                 if not entry.is_file(follow_symlinks=False):
                     raise BadInput(
                         f"{path / os.fsdecode(entry.name)}: not a regular file. Links are not "
@@ -170,26 +186,57 @@ def _listing(path: Path) -> tuple[Names, int, str]:
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}.") from None
     found.sort()
+    _alike(path, kinds, [f[1] for f in found])
     mark = hashlib.sha256()
     for _, name, size, changed in found:
         mark.update(name + f"\0{size}\0{changed}\n".encode())
     return Names([f[1] for f in found]), sum(f[2] for f in found), mark.hexdigest()[:32]
 
 
-def _decoder() -> VideoCodecContext:
-    return guard.picture_decoder("png")
+def _alike(path: Path, kinds: dict[str, bytes], names: list[bytes]) -> None:
+    """Raises BadInput where the pictures of a folder are of several kinds, or two of one name."""
+    if len(kinds) > 1:
+        held = ", ".join(f"{kind} ({os.fsdecode(name)})" for kind, name in kinds.items())
+        raise BadInput(f"{path}: pictures of several kinds: {held}; a folder must hold one kind.")
+    for one, other in pairwise(names):
+        if os.path.splitext(one)[0] == os.path.splitext(other)[0]:
+            raise BadInput(
+                f"{path}: {os.fsdecode(one)} and {os.fsdecode(other)} differ by their suffix "
+                "alone; one of them must go."
+            )
 
 
-def _decode(decoder: VideoCodecContext, path: Path) -> av.VideoFrame:
+def _kind(path: Path) -> _headers.Kind:
+    """The kind that a file is by its content, or should be by its name."""
+    guard.regular(path)
+    with path.open("rb") as file:
+        kind = _headers.kind_of(file.read(_headers.SIGNED)) or _headers.named(path.suffix)
+    assert kind is not None  # or it would not be listed
+    return kind
+
+
+def _color(chroma: Chroma, first: av.VideoFrame) -> Color:
+    """Colour tags; pictures that are not RGB are of full range where they state none."""
+    color = _facts.color(first, None)
+    if color.full_range is None and chroma != "rgb":
+        return replace(color, full_range=True)
+    return color
+
+
+def _decode(
+    decoder: VideoCodecContext, path: Path, kind: _headers.Kind
+) -> tuple[av.VideoFrame, bool]:
+    """The picture, and whether it has alpha."""
     about = guard.regular(path)
     if about.st_size > _MAX_BYTES:
         raise BadInput(f"{path}: {about.st_size} bytes; at most {_MAX_BYTES} are accepted.")
     data = path.read_bytes()
-    if not data.startswith(SIGNATURE):
-        raise BadInput(f"{path}: not a PNG file, whatever its name says.")
-    if b"IEND" not in data[-64:]:
-        raise BadInput(f"{path}: the file is incomplete: its end (IEND) is missing.")
-    width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    if not kind.signature(data):
+        raise BadInput(f"{path}: not a {kind.name} file, whatever its name says.")
+    try:
+        width, height, alpha = _headers.size(kind, data)
+    except _headers.Refused as reason:
+        raise BadInput(f"{path}: {reason}.") from None
     guard.bound(width, height, path)
     packet = Packet(data)
     packet.is_keyframe = (
@@ -201,4 +248,7 @@ def _decode(decoder: VideoCodecContext, path: Path) -> av.VideoFrame:
         found = []
     if not found:
         raise BadInput(f"{path}: the picture is damaged and cannot be decoded.")
-    return found[0]
+    bits, _, seen = _facts.pixels(found[0].format)
+    if bits > _MOST_BITS:
+        raise BadInput(f"{path}: {bits} bits a component; at most {_MOST_BITS} are accepted.")
+    return found[0], seen if alpha is None else alpha

@@ -8,27 +8,43 @@ the film.
 
 Timestamps are those of the source, in its ticks; `pts` is what is shown (strictly rising, see
 `_clock.Clock`), `raw` what the decoder said (`NONE` where it said nothing).
+
+Brightness and movement are those of the film as it will be read: with `--deinterlace` those of one
+field. For ivtc the fields are measured as well, and `restored.bin` says of which frames
+and fields the film consists (`_restore`). Frames then have two numbers: `rows` and `pts` count
+those of the source, `shown` and `frames` those of the film as it is read.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import zlib
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from longtake.core.errors import BadInput
-from longtake.core.media import FieldOrder, VideoInfo
-from longtake.media import _analysis, _clock, _interlace, images
+from longtake.core.media import Deinterlace, FieldOrder, Pulldown, VideoInfo
+from longtake.media import _analysis, _clock, _restore, images, interlace
 from longtake.media._clock import Timing
-from longtake.media._records import CORRUPT, INTERLACED, KEY, NONE, RECORD, TOP, Rows, read_rows
+from longtake.media._records import (
+    CORRUPT,
+    INTERLACED,
+    KEY,
+    NONE,
+    RECORD,
+    TOP,
+    Rows,
+    crc_of,
+    read_rows,
+)
 
-VERSION = 1
+VERSION = 2
 BIN, JSON = "index.bin", "index.json"
 _SLICE = 2048  # records read in one go
 
@@ -55,6 +71,19 @@ class Facts:
     shift: str = "0"  # s to subtract from the source's clock, where its origin is arbitrary
     looks: str = ""  # interlaced by evidence though marked progressive: tff or bff
     crc: int = 0  # CRC-32 of index.bin
+    pulldown: Pulldown | None = None  # None: not looked for
+    share: float = 0.0  # of the cycles looked at, those with pulldown
+    cycles: int = 0  # of five frames, in which something moves, that were looked at
+    deinterlace: Deinterlace = "no"  # how it is to be read; the rest is about restored.bin
+    restored: int = 0  # frames of the film without the repeats
+    combed: int = 0  # such frames that no two fields make whole
+    order: str = ""  # field order: tff or bff
+    nominal: str = "0"  # frames/s of the source: five for every four of the film
+    table: int = 0  # CRC-32 of restored.bin
+
+    @property
+    def ivtc(self) -> bool:
+        return self.deinterlace == "ivtc"
 
 
 class FilmIndex:
@@ -62,13 +91,14 @@ class FilmIndex:
 
     def __init__(self, folder: Path, facts: Facts) -> None:
         self.facts = facts
+        self._folder = folder
         self._path = folder / BIN
 
     @staticmethod
-    def open(info: VideoInfo, folder: Path) -> FilmIndex:
+    def open(info: VideoInfo, folder: Path, deinterlace: Deinterlace = "no") -> FilmIndex:
         """The index that `build` completed. Raises BadInput where there is none for this source."""
         facts = _facts(folder)
-        if facts is None or not facts.complete or not _fits(facts, info):
+        if facts is None or not facts.complete or not _fits(facts, info, deinterlace):
             raise BadInput(f"{info.path}: it has not been analysed, or it has changed since.")
         return FilmIndex(folder, facts)
 
@@ -85,6 +115,30 @@ class FilmIndex:
         end = len(self) if stop is None else min(stop, len(self))
         for at in range(start, end, _SLICE):
             yield self.rows(at, min(at + _SLICE, end))
+
+    @property
+    def frames(self) -> int:
+        """Frames of the film as it is read."""
+        return self.facts.restored if self.facts.ivtc else len(self)
+
+    def shown(self, start: int, stop: int) -> Rows:
+        """Records of the frames [start, stop) of the film as it is read, clipped; differences are
+        those to the frame before in that film."""
+        if not self.facts.ivtc:
+            return self.rows(start, stop)
+        start, stop = max(0, start), min(stop, self.frames)
+        if start >= stop:
+            return np.zeros(0, RECORD)
+        table = self.table(max(0, start - 1), stop)
+        if not start:  # before the first frame there is none
+            table = np.concatenate([table[:1], table])
+        low = max(0, int(table[0]["source"]) - 1)
+        rows = _restore.shown(self.rows(low, int(table[-1]["source"]) + 1), low, table)
+        return rows
+
+    def table(self, start: int, stop: int) -> NDArray[Any]:
+        """Records [start, stop) of `restored.bin`: source frame and use of each frame."""
+        return _restore.read(self._folder, start, stop)
 
     def pts(self, start: int, stop: int) -> list[int]:
         """When frames [start, stop) are shown, source ticks."""
@@ -113,6 +167,15 @@ class FilmIndex:
 
     def timing(self, info: VideoInfo) -> Timing:
         """Rate, whether it is variable, and the time base and start for an output."""
+        if not self.facts.ivtc:
+            return self.source_timing(info)
+        rate = Fraction(self.facts.nominal) * _restore.RATIO
+        start = self.pts(0, 1)[0] * info.time_base - self.shift
+        base = _clock.time_base_for(rate, info.time_base, start)
+        return Timing(rate, False, base, round(start / base))
+
+    def source_timing(self, info: VideoInfo) -> Timing:
+        """The same of the source as it is, repeats and all."""
         tick, count = info.time_base, len(self)
         first, last = self.pts(0, 1)[0], self.pts(count - 1, count)[0]
         slices = (rows["pts"].astype(np.int64) for rows in self.batches())
@@ -132,36 +195,51 @@ class FilmIndex:
         return "tff" if 2 * top >= laced else "bff"
 
 
-def build(info: VideoInfo, folder: Path, drop: Sequence[str] = ()) -> Iterator[int]:
+def build(
+    info: VideoInfo,
+    folder: Path,
+    drop: Sequence[str] = (),
+    deinterlace: Deinterlace = "no",
+) -> Iterator[int]:
     """Decode the film once and index it in `folder`; yields the number of frames so far.
 
     Goes on where a killed run stopped, from the last keyframe whose picture is met again; starts
     anew where it is not, where the source has changed, or where the index is damaged. Raises
     BadInput where the film broke off (unless "tail" in `drop`), where packets in the middle cannot
-    be decoded (unless "damaged" in `drop`), and where nothing can be decoded at all.
+    be decoded (unless "damaged" in `drop`), and where nothing can be decoded at all. An index is
+    for one way to `deinterlace`; with ivtc the film behind the telecine is searched for, and
+    BadInput raised where there is none.
     """
     folder.mkdir(parents=True, exist_ok=True)
     facts = _facts(folder)
-    if facts is None or not _fits(facts, info) or not _whole(folder, facts):
-        facts = _begin(info, folder, strict=True)
+    if facts is None or not _fits(facts, info, deinterlace) or not _whole(folder, facts):
+        facts = _begin(info, folder, strict=True, deinterlace=deinterlace)
     if facts.strict and "damaged" in drop:
-        facts = _begin(info, folder, strict=False)
+        facts = _begin(info, folder, strict=False, deinterlace=deinterlace)
     if not facts.complete and facts.strict:
         try:
             facts = yield from _analyse(info, folder, facts)
         except _analysis.Faulty:
-            facts = _begin(info, folder, strict=False, faulty=True)
+            facts = _begin(info, folder, strict=False, faulty=True, deinterlace=deinterlace)
     if not facts.complete:
         facts = yield from _analyse(info, folder, facts)
     yield facts.frames
     judge(info, facts, drop)
 
 
-def _begin(info: VideoInfo, folder: Path, *, strict: bool, faulty: bool = False) -> Facts:
+def _begin(
+    info: VideoInfo,
+    folder: Path,
+    *,
+    strict: bool,
+    deinterlace: Deinterlace = "no",
+    faulty: bool = False,
+) -> Facts:
     """An empty index."""
     facts = Facts(
-        version=VERSION, source=identity(info), stream=info.stream, strict=strict, faulty=faulty
-    )
+        version=VERSION, source=identity(info), stream=info.stream, strict=strict, faulty=faulty,
+        deinterlace=deinterlace,
+    )  # fmt: skip
     (folder / BIN).unlink(missing_ok=True)
     _write(folder, facts)
     return facts
@@ -169,18 +247,63 @@ def _begin(info: VideoInfo, folder: Path, *, strict: bool, faulty: bool = False)
 
 def _analyse(info: VideoInfo, folder: Path, facts: Facts) -> Generator[int, None, Facts]:
     """Complete the index. Raises _analysis.Faulty."""
-    analysis = _analysis.Analysis(info, folder / BIN, facts.strict)
+    analysis = _analysis.Analysis(info, folder / BIN, facts.strict, facts.deinterlace)
     yield from analysis.run()
     if identity(info) != facts.source:
         raise BadInput(f"{info.path}: it changed while it was being read.")
     facts = replace(facts, complete=True, **analysis.outcome())
     index = FilmIndex(folder, facts)
-    if info.container != "images" and index.fields() == "progressive" and facts.sorted:
-        keys = _interlace.liveliest(index.batches())
-        facts = replace(facts, looks=_interlace.looks(info, keys, 1))
-    facts = replace(facts, crc=_crc(folder / BIN))
+    if facts.ivtc and facts.frames:
+        facts = _restored(info, folder, index)
+    elif info.container != "images" and facts.sorted:
+        facts = _looked(info, index)
+    facts = replace(facts, crc=crc_of(folder / BIN))
     _write(folder, facts)
     return facts
+
+
+def _looked(info: VideoInfo, index: FilmIndex) -> Facts:
+    """Facts with what the fields of the liveliest frames say."""
+    keys = interlace.liveliest(index.batches())
+    seen = interlace.seen_after(info, keys, 1)
+    looks = seen.looks if index.fields() == "progressive" else ""
+    told = seen.telecine
+    return replace(
+        index.facts, looks=looks, pulldown=told.pattern, share=told.share, cycles=told.cycles
+    )
+
+
+def _restored(info: VideoInfo, folder: Path, index: FilmIndex) -> Facts:
+    """Facts with the film that was found behind the telecine. Raises BadInput."""
+    facts, tick = index.facts, info.time_base
+    timing = index.source_timing(info)
+    rate, unit = timing.rate, None
+    if timing.variable:
+        ends = index.pts(0, 1)[0], index.pts(len(index) - 1, len(index))[0]
+        found = _restore.nominal(index.batches, tick, *ends)
+        if found is None:
+            raise BadInput(
+                f"{info.path}: its frame rate varies ({float(rate):.3f} frames/s on average), and "
+                "not as pulldown does, where every frame is shown for two or three fields of "
+                "1/60 s: ivtc cannot tell which frames to take. --deinterlace no keeps every "
+                "frame and its time."
+            )
+        rate, unit = found, 1 / (2 * found * tick)
+    flags = index.fields()
+    if flags == "progressive":
+        flags = info.fields
+    order = flags if flags in ("tff", "bff") else ""
+    try:
+        made = _restore.restore(folder, index.rows, len(index), unit, order)
+    except ValueError as error:
+        raise BadInput(
+            f"{info.path}: four fifths of its frames cannot fill its time ({error}). "
+            "--deinterlace no keeps every frame and its time."
+        ) from None
+    return replace(
+        facts, pulldown=made.pattern, share=made.share, cycles=made.cycles, restored=made.frames,
+        combed=made.combed, order=made.order, nominal=str(rate), table=made.crc,
+    )  # fmt: skip
 
 
 def judge(info: VideoInfo, facts: Facts, drop: Sequence[str]) -> None:
@@ -188,7 +311,7 @@ def judge(info: VideoInfo, facts: Facts, drop: Sequence[str]) -> None:
     if not facts.frames:
         raise BadInput(f"{info.path}: not one frame of it can be decoded ({info.codec}).")
     if facts.broken and "tail" not in drop:
-        of = _of(facts)
+        of = counted(facts)
         gone = f" ({facts.missing} bytes are missing at its end)" if facts.missing else ""
         raise BadInput(
             f"{info.path}: the file broke off{gone}: {of} frames are there. Copy or download it "
@@ -200,59 +323,19 @@ def judge(info: VideoInfo, facts: Facts, drop: Sequence[str]) -> None:
             f"decoded, the first before frame {facts.first_error}. Use --drop damaged to leave "
             "those frames out; the others keep their times."
         )
+    if facts.ivtc and facts.cycles and facts.pulldown == "none":
+        marked = "is marked as interlaced" if info.fields in ("tff", "bff") else "is not interlaced"
+        raise BadInput(
+            f"{info.path}: no telecine was found in the {facts.cycles} cycles of five frames in "
+            f"which something moves, so ivtc would drop one true frame in five. The film {marked}: "
+            "use --deinterlace bwdif if it was filmed with fields, and --deinterlace no otherwise."
+        )
 
 
-def _of(facts: Facts) -> str:
+def counted(facts: Facts) -> str:
     """How many frames there are, of how many, where the header knows of more."""
     known = facts.expected > facts.frames
     return f"{facts.frames} of {facts.expected}" if known else f"{facts.frames}"
-
-
-def exact_info(info: VideoInfo, index: FilmIndex) -> VideoInfo:
-    """The film's description with everything that only decoding tells."""
-    facts = index.facts
-    timing = index.timing(info)
-    first = index.pts(0, 1)[0]
-    fields = index.fields()
-    if fields == "progressive" and info.fields in ("tff", "bff"):
-        fields = info.fields  # a codec whose frames carry no flag
-    elif fields == "progressive" and facts.looks in ("tff", "bff"):
-        fields = "tff" if facts.looks == "tff" else "bff"
-    notes = [*info.notes]
-    if facts.broken:
-        notes.append(f"The file broke off: {_of(facts)} frames are there.")
-    if facts.errors:
-        notes.append(
-            f"{facts.errors} packets could not be decoded and were left out, the first before "
-            f"frame {facts.first_error}."
-        )
-    elif facts.faulty:
-        notes.append("The stream has faults: what they spoil is concealed as a player does it.")
-    if facts.early:
-        notes.append(f"{facts.early} packets before the first whole frame were left out.")
-    if facts.repaired:
-        notes.append(
-            f"{facts.repaired} frames had no timestamp, or one not later than the frame before: "
-            "they were given the next one possible."
-        )
-    if facts.looks and info.fields in ("progressive", "unknown"):
-        notes.append(
-            f"It is not marked as interlaced, but looks so ({facts.looks}), or telecined: "
-            "see --deinterlace."
-        )
-    if timing.variable:
-        notes.append(f"Variable frame rate, {float(timing.rate):.3f} frames/s on average: kept.")
-    return replace(
-        info,
-        exact=True,
-        frames=len(index),
-        rate=timing.rate,
-        start=first,
-        duration=(index.end(len(index), info.time_base, timing.rate) - first) * info.time_base,
-        variable=timing.variable,
-        fields=fields,
-        notes=tuple(dict.fromkeys(notes)),
-    )
 
 
 def identity(info: VideoInfo) -> str:
@@ -263,44 +346,38 @@ def identity(info: VideoInfo) -> str:
     return f"{about.st_size}-{about.st_mtime_ns}"
 
 
-def _fits(facts: Facts, info: VideoInfo) -> bool:
-    return (facts.version, facts.source, facts.stream) == (VERSION, identity(info), info.stream)
+def _fits(facts: Facts, info: VideoInfo, deinterlace: str) -> bool:
+    found = facts.version, facts.source, facts.stream, facts.deinterlace
+    return found == (VERSION, identity(info), info.stream, deinterlace)
 
 
 def _whole(folder: Path, facts: Facts) -> bool:
     return not facts.complete or (
         (folder / BIN).exists()
         and (folder / BIN).stat().st_size == facts.frames * RECORD.itemsize
-        and _crc(folder / BIN) == facts.crc
+        and crc_of(folder / BIN) == facts.crc
+        and (not facts.ivtc or _restore.intact(folder, facts.restored, facts.table))
     )
 
 
 def _facts(folder: Path) -> Facts | None:
     """The facts on disk; None where they are absent or make no sense."""
     try:
-        return Facts(**json.loads((folder / JSON).read_text()))
+        return Facts(**json.loads((folder / JSON).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
 
 def _write(folder: Path, facts: Facts) -> None:
     beside = folder / (JSON + ".new")
-    with beside.open("w") as file:
+    with beside.open("w", encoding="utf-8") as file:
         json.dump(asdict(facts), file, indent=1)
         file.flush()
         os.fsync(file.fileno())
     beside.replace(folder / JSON)
 
 
-def _crc(path: Path) -> int:
-    value = 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            value = zlib.crc32(block, value)
-    return value
-
-
 __all__ = [
     "CORRUPT", "INTERLACED", "KEY", "NONE", "RECORD", "TOP",
-    "Facts", "FilmIndex", "Rows", "Timing", "build", "exact_info", "judge", "read_rows",
+    "Facts", "FilmIndex", "Rows", "Timing", "build", "counted", "judge", "read_rows",
 ]  # fmt: skip

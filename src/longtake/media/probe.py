@@ -35,7 +35,7 @@ _DYNAMIC = {
 
 
 def probe(path: Path, rate: Fraction | None = None) -> VideoInfo:
-    """Describe a film, a folder of PNG files, or one PNG file (container "images").
+    """Describe a film, a folder of pictures, or one picture (container "images").
 
     `rate` is the rate of images (default 24 frames/s); a film states its own. `frames`, `rate`,
     `variable` and `duration` are the header's word until `index.exact_info` has counted.

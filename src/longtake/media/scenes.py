@@ -42,16 +42,16 @@ Floats = NDArray[np.float64]
 
 
 def cuts(index: FilmIndex, first: int = 0, stop: int | None = None) -> tuple[int, ...]:
-    """Frames at which a new shot begins, counted from `first`; source frames [first, stop).
+    """Frames at which a new shot begins, counted from `first`; frames [first, stop) as read.
 
     Neither 0 nor the end is among them, and two are at least `SHORTEST` apart.
     """
-    end = len(index) if stop is None else min(stop, len(index))
+    end = index.frames if stop is None else min(stop, index.frames)
     found: list[int] = []
     margin = _REACH + 2
     for at in range(first, end, _SLICE):
         low, high = max(first, at - margin), min(end, at + _SLICE + margin)
-        run = _Run.of(index.rows(low, high))
+        run = _Run.of(index.shown(low, high))
         for position in range(max(at, first + 1), min(at + _SLICE, end)):
             if run.cut(position - low) and (not found or position - first - found[-1] >= SHORTEST):
                 found.append(position - first)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, closing
+from fractions import Fraction
 from itertools import islice
 
 import av
@@ -26,7 +27,10 @@ from longtake.media import _decode, color, guard, images
 from longtake.media._deinterlace import MARGIN, Deinterlacer
 from longtake.media._look import fingerprint
 from longtake.media._records import Rows
+from longtake.media._restore import RATIO
+from longtake.media._weave import weave
 from longtake.media.index import FilmIndex
+from longtake.media.scaling import Scaler
 
 _TRIES = 3  # keyframes from which reading is tried before it begins at the start
 _ROWS = 512  # records fetched in one go
@@ -35,8 +39,9 @@ _ROWS = 512  # records fetched in one go
 class FileFilm:
     """Frames [reading.first, reading.first + frames) of a source: fills `core.ports.Film`.
 
-    Frame numbers are those of the job (0 is `reading.first`); timestamps are in
-    `output.time_base`. `info` is what `index.exact_info` gave. The film's own start is kept, also
+    Frame numbers are those of the job (0 is `reading.first`); with ivtc, source and job count the
+    frames of the film without its repeats. Timestamps are in
+    `output.time_base`. `info` is what `exact.exact_info` gave. The film's own start is kept, also
     when its first frames are left out, except for MPEG streams, whose clock begins anywhere: there
     the earliest track is put at 0.
     """
@@ -52,17 +57,19 @@ class FileFilm:
         self.info = info
         self.index = index
         self.first = reading.first
-        self.frames = len(index) - reading.first if frames is None else frames
-        if not 0 <= self.first < self.first + self.frames <= len(index):
+        self.frames = index.frames - reading.first if frames is None else frames
+        if not 0 <= self.first < self.first + self.frames <= index.frames:
             raise BadInput(
                 f"{info.path}: frames {self.first}:{self.first + self.frames} are asked for, but "
-                f"it has {len(index)}."
+                f"it has {index.frames}."
             )
+        if index.facts.ivtc != (reading.deinterlace == "ivtc"):
+            raise ValueError(f"the index was made for another way of reading than {reading}")
         self._reading = reading
+        self._size = reading.size or (info.width, info.height)
         self._output = output
         self._tick = info.time_base
         self._by_picture = info.container in _decode.UNTIMED or not index.facts.sorted
-        self._begin = index.pts(self.first, self.first + 1)[0]
         self._zero = index.pts(0, 1)[0]
         self._start = self._zero * self._tick - index.shift  # s: first frame, on the output's clock
 
@@ -70,12 +77,22 @@ class FileFilm:
         """How times of the source become times of the output; bounds only where frames are left
         out at that side."""
         stop = self.first + self.frames
-        end = self.index.end(stop, self._tick, self.info.rate) * self._tick
+        begin, end = self._time(self.first), self._time(stop)
         return Clock(
-            shift=self.index.shift + (self._begin - self._zero) * self._tick,
-            begin=self._begin * self._tick if self.first else None,
-            end=end if stop < len(self.index) or self.index.facts.broken else None,
+            shift=self.index.shift + begin - self._zero * self._tick,
+            begin=begin if self.first else None,
+            end=end if stop < self.index.frames or self.index.facts.broken else None,
         )
+
+    def _time(self, frame: int) -> Fraction:
+        """When a frame of the film as read is shown, or the one before it ends; s by the source's
+        clock."""
+        facts = self.index.facts
+        if facts.ivtc:
+            return self._zero * self._tick + frame / (Fraction(facts.nominal) * RATIO)
+        if frame < len(self.index):
+            return self.index.pts(frame, frame + 1)[0] * self._tick
+        return self.index.end(frame, self._tick, self.info.rate) * self._tick
 
     def container(self) -> AbstractContextManager[InputContainer]:
         """The source, opened once more under the same guard, for its other tracks."""
@@ -85,16 +102,20 @@ class FileFilm:
         """File names of frames [start, stop) of an image folder; None for a film."""
         if self.info.container != "images":
             return None
-        return images.names(self.info)[self.first + start : self.first + stop]
+        files = images.names(self.info)
+        start, stop = self.first + start, self.first + stop
+        if self.index.facts.ivtc:
+            return [files[i] for i in self.index.table(start, stop)["source"].tolist()]
+        return files[start:stop]
 
     def luma(self, start: int, stop: int) -> NDArray[np.float32]:
         """Mean coded luma of frames [start, stop), on the 8-bit scale."""
-        rows = self.index.rows(self.first + start, self.first + stop)
+        rows = self.index.shown(self.first + start, self.first + stop)
         return rows["mean"].astype(np.float32)
 
     def difference(self, start: int, stop: int) -> NDArray[np.float32]:
         """Mean |luma(t) - luma(t - 1)| over a 64x36 grid; 0 for frame 0 of the job."""
-        moved = self.index.rows(self.first + start, self.first + stop)["diff"].astype(np.float32)
+        moved = self.index.shown(self.first + start, self.first + stop)["diff"].astype(np.float32)
         if start == 0:
             moved[:1] = 0
         return moved
@@ -107,19 +128,21 @@ class FileFilm:
         source = self.index.pts(self.first + start, self.first + stop)
         scale = self._tick / base
         offset = self._start / base
-        return [round((p - self._begin) * scale + offset) for p in source]
+        begin = self.index.pts(self.first, self.first + 1)[0]
+        return [round((p - begin) * scale + offset) for p in source]
 
     def end(self) -> int:
         """When the last frame ends, in ticks of the output's time base."""
         if not self._output.variable:
             return round((self._start + self.frames / self._output.rate) / self._output.time_base)
-        stop = self.first + self.frames
-        ends = self.index.end(stop, self._tick, self.info.rate)
-        return round((self._start + (ends - self._begin) * self._tick) / self._output.time_base)
+        lasts = self._time(self.first + self.frames) - self._time(self.first)
+        return round((self._start + lasts) / self._output.time_base)
 
     def read(self, start: int, stop: int, size: int) -> Iterator[Clip]:
         """Frames [start, stop) in clips of at most `size`, all of that size but the last.
 
+        Each is reduced to `reading.size` by Lanczos over the whole of its RGB, so that what is too
+        fine for fewer pixels is averaged and not folded back (antialiased).
         Raises BadInput where the source no longer gives the frames that were indexed.
         """
         if not 0 <= start <= stop <= self.frames:
@@ -129,27 +152,35 @@ class FileFilm:
         reader = color.Reader(
             self._reading.matrix, self._reading.full_range, color.host_bits(self.info.bits)
         )
+        reducer = Scaler()
         held = self._room(min(size, stop - start))
         at, filled = start, 0
         with closing(self._shown(self.first + start, self.first + stop)) as pictures:
             for picture in pictures:
-                held[filled] = reader.rgb(picture)
+                held[filled] = reducer.resample(reader.rgb(picture)[None], *self._size)[0]
                 filled += 1
                 if filled == len(held):
                     yield Clip(pixels=held, start=at)
                     at, filled = at + filled, 0
                     held = self._room(min(size, stop - at))
 
+    def pictures(self, start: int, stop: int) -> Generator[av.VideoFrame]:
+        """Frames [start, stop) as decoded (and deinterlaced, if asked), before they become RGB."""
+        return self._shown(self.first + start, self.first + stop)
+
     def _room(self, frames: int) -> Pixels:
-        shape = frames, self.info.height, self.info.width, 3
+        shape = frames, self._size[1], self._size[0], 3
         if color.host_bits(self.info.bits) == 8:
             return np.empty(shape, np.uint8)
         return np.empty(shape, np.uint16)
 
     def _shown(self, start: int, stop: int) -> Generator[av.VideoFrame]:
-        """Frames [start, stop) of the source as they are to be read: deinterlaced if asked."""
+        """Frames [start, stop) as they are to be read: deinterlaced, or put together anew."""
         if self._reading.deinterlace == "no" or start >= stop:
             yield from self._pictures(start, stop)
+            return
+        if self._reading.deinterlace == "ivtc":
+            yield from self._woven(start, stop)
             return
         lead = max(0, start - MARGIN)
         tail = min(len(self.index), stop + MARGIN)
@@ -160,6 +191,14 @@ class FileFilm:
                     return
                 if number >= start:
                     yield picture
+
+    def _woven(self, start: int, stop: int) -> Generator[av.VideoFrame]:
+        """Frames [start, stop) of the film without its repeats."""
+        table = self.index.table(start, stop)
+        lead = max(0, int(table[0]["source"]) - MARGIN)
+        tail = min(len(self.index), int(table[-1]["source"]) + 1 + MARGIN)
+        with closing(self._pictures(lead, tail)) as pictures:
+            yield from weave(self.info, self.index.facts.order, table, pictures, lead)
 
     def _pictures(self, start: int, stop: int) -> Generator[av.VideoFrame]:
         """Frames [start, stop) of the source as decoded, each one compared with the index."""

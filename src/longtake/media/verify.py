@@ -26,7 +26,7 @@ from longtake.media._ffv1 import slices_intact
 from longtake.media._tally import Tally, end_of, track_faults
 from longtake.media.carry import AnyPacket
 from longtake.media.color import IDENTITY
-from longtake.media.sinks import png
+from longtake.media.sinks import _pictures
 from longtake.media.tracks import Container, ways
 
 THREADS = 2  # of the decoder
@@ -172,17 +172,20 @@ def _share(luma: float, full: bool) -> float:
 
 
 def _folder(path: Path, looks: Pictures) -> Iterator[int]:
-    """PNG files, by the names they must have."""
+    """Pictures, by the names they must have."""
+    suffix = _pictures.suffix_of(looks.plan.recipe.encoder)
     names = {p.name for p in path.iterdir()}
     for start in range(0, looks.frames, STRETCH):
         stop = min(start + STRETCH, looks.frames)
-        for number, name in enumerate(png.final_names(looks.film, start, stop), start):
+        for number, name in enumerate(
+            _pictures.final_names(looks.film, start, stop, suffix), start
+        ):
             if name not in names:
                 looks.wrong.frame("has no file", number)
                 continue
             names.discard(name)
             try:
-                looks.take(_picture(path / name), None, Fraction(0))
+                looks.take(_picture(path / name, suffix[1:]), None, Fraction(0))
             except (av.FFmpegError, IndexError, EOFError):
                 looks.wrong.frame("cannot be decoded", number)
         yield stop
@@ -190,9 +193,9 @@ def _folder(path: Path, looks: Pictures) -> Iterator[int]:
         looks.wrong.tell(f"{len(names)} files that are no frames: {', '.join(sorted(names)[:3])}")
 
 
-def _picture(path: Path) -> av.VideoFrame:
-    context: Any = av.CodecContext.create("png", "r")
-    context.options = STRICT
+def _picture(path: Path, codec: str) -> av.VideoFrame:
+    context: Any = av.CodecContext.create(codec, "r")
+    context.options = {} if codec == "tiff" else STRICT  # libav's own TIFF tags are errors to it
     context.thread_count = 1
     packet: AnyPacket = av.Packet(path.read_bytes())
     frame: av.VideoFrame = [*context.decode(packet), *context.decode(None)][0]
@@ -290,9 +293,8 @@ class _Watch:
         looks, output = self.looks, self.looks.plan.recipe.output
         tick = self.stream.time_base or Fraction(1)
         reorders = self.stream.codec_context.reorder_depth > 0
-        if looks.seen != looks.frames or (
-            output.variable and (reorders or tick > output.time_base)
-        ):
+        silent = reorders or "matroska" in self.stream.container.format.name
+        if looks.seen != looks.frames or (output.variable and silent):
             return
         planned = end_of(looks.film, looks.plan, looks.frames) * output.time_base
         if abs(self.end - planned) > max(tick, output.time_base) + tick:

@@ -66,7 +66,7 @@ class Calibration:
         self.path = path
         self.rates: dict[str, Rate] = {}
         with contextlib.suppress(OSError, ValueError, TypeError):
-            stored = json.loads(path.read_text())
+            stored = json.loads(path.read_text(encoding="utf-8"))
             self.rates = {k: Rate(**v) for k, v in stored["rates"].items()}
 
     def time(self, name: str, geometry: Geometry) -> Time | None:
@@ -90,7 +90,8 @@ class Calibration:
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             fresh = self.path.with_suffix(f".{os.getpid()}.tmp")
-            fresh.write_text(json.dumps({"version": 1, "rates": body}, indent=1))
+            text = json.dumps({"version": 1, "rates": body}, indent=1)
+            fresh.write_text(text, encoding="utf-8")
             fresh.replace(self.path)
 
 

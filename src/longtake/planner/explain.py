@@ -22,24 +22,38 @@ def explain(plan: Plan) -> dict[str, Rows]:
 
 def _film(plan: Plan) -> Rows:
     info, geometry = plan.info, plan.geometry
-    length = geometry.frames / info.rate
+    output = plan.recipe.output
+    length = geometry.frames / output.rate
     about = "" if info.exact else "about "
-    kind = "variable" if info.variable else "constant"
+    kind = "variable" if output.variable else "constant"
     return [
         ("source", f"{info.path} ({info.container}, {info.codec})"),
-        ("size", f"{_size(geometry.source)} -> {_size(geometry.target)} px "
+        ("size", f"{_given(plan)} -> {_size(geometry.target)} px "
                  f"(x{float(geometry.scale):g})"),
-        ("frames", f"{about}{geometry.frames:,} at {rate(info.rate)} fps ({kind}), "
-                   f"{clock(length)}"),
+        ("frames", f"{about}{geometry.frames:,} at {rate(output.rate)} fps ({kind}), "
+                   f"{clock(length)}{_telecined(plan)}"),
         ("segments", f"{len(plan.segments)} of at most {plan.recipe.segment_frames} frames"
                      + ("" if plan.stage == "frozen" else "; shots are found when work begins")),
     ]  # fmt: skip
 
 
+def _telecined(plan: Plan) -> str:
+    if plan.recipe.reading.deinterlace != "ivtc":
+        return ""
+    return f"; by ivtc of {plan.info.frames:,} at {rate(plan.info.rate)} fps"
+
+
+def _given(plan: Plan) -> str:
+    coded = _size((plan.info.width, plan.info.height))
+    reduced = plan.recipe.reading.size
+    return f"{coded} reduced to {_size(reduced)}" if reduced else coded
+
+
 def _recipe(plan: Plan) -> Rows:
     recipe = plan.recipe
     encoder, output = recipe.encoder, recipe.output
-    how = f" crf {encoder.crf} {encoder.preset}" if encoder.codec == "x264" else ""
+    effort = f"preset {encoder.preset}" if encoder.preset.isdigit() else encoder.preset
+    how = f" crf {encoder.crf} {effort}" if effort else ""
     numerics = recipe.numerics
     where = numerics.device + (
         f" {numerics.capability[0]}.{numerics.capability[1]}" if numerics.capability else ""

@@ -18,7 +18,18 @@ _X264 = {"ultrafast": 22.5, "superfast": 82, "veryfast": 98, "faster": 130, "fas
 _X264_THREAD = 4.3  # the same, for each thread
 _X264_PICTURE = 6.5  # the same, for each picture it can hold; a short segment gives no more
 _X264_BORDER = 96  # px, both sides together
+# The same for x265 and SVT-AV1, whose pictures have wider borders; of 8 bit 4:2:0.
+_X265 = {"ultrafast": 94, "superfast": 114, "veryfast": 172, "faster": 172, "fast": 172,
+         "medium": 182, "slow": 194}  # fmt: skip
+_X265_THREAD = 15 * MiB
+_SVT = {"12": 1.0, "11": 1.0, "10": 1.0, "9": 1.25, "8": 1.85, "6": 2.2, "4": 2.65}
+_SVT_SAMPLE, _SVT_LEVEL, _SVT_REST = 48, 53, 24 * MiB  # bytes per sample: once, and for each level
+_WIDE_BORDER = 160  # px, both sides together
+_DEEP = 1.7  # of 10 bit to 8 bit
+_RICH = {"420": 1.0, "422": 1.25, "444": 1.5}
+_NVENC = 320 * MiB  # the driver's libraries, estimated: no card with NVENC was at hand
 _FFV1 = 45  # bytes per sample: the packet at its largest, contexts of its slices
+_WINDOW = 10  # pictures: five source frames, five in and out of the filter
 _DECODED = 10  # pictures that a decoder holds: references, reorder, one per thread
 
 
@@ -30,11 +41,11 @@ def host(
     pictures = min(geometry.frames, recipe.segment_frames)
     given = _rgb(geometry.source, info.bits)
     made = _rgb(geometry.target, output.bits)
-    # waiting in the queue, in the hands of both its sides, and the one that is being filled
-    clips = placement.queue + 3
+    # waiting in the queue, and one in the hands of each of its sides
+    clips = placement.queue + 2
     return HostFootprint(
         process=PROCESS,
-        decode=decoder(info),
+        decode=decoder(info) + _reduction(info, recipe) + _woven(info, recipe),
         frames=clips * placement.step * (given + made) + made,
         encode=int(_encode(geometry, output, encoder, pictures) * _MARGIN),
     )
@@ -45,6 +56,19 @@ def decoder(info: VideoInfo) -> int:
     return _DECODED * _coded(info.width + 64, info.height + 64, info.chroma, info.bits)
 
 
+def _woven(info: VideoInfo, recipe: Recipe) -> int:
+    """Bytes of the pictures from whose fields others are put together, and of bwdif's own."""
+    if recipe.reading.deinterlace != "ivtc":
+        return 0
+    return _WINDOW * _coded(info.width + 64, info.height + 64, info.chroma, info.bits)
+
+
+def _reduction(info: VideoInfo, recipe: Recipe) -> int:
+    """Bytes of one frame at its coded size on its way to a smaller one: as it is read, and as the
+    planes that are scaled."""
+    return 2 * _rgb((info.width, info.height), info.bits) if recipe.reading.size else 0
+
+
 def _encode(geometry: Geometry, output: OutputFormat, encoder: Encoder, pictures: int) -> float:
     width, height = geometry.target
     deep = 1 if output.bits <= 8 else 2
@@ -52,9 +76,25 @@ def _encode(geometry: Geometry, output: OutputFormat, encoder: Encoder, pictures
         samples = (width + _X264_BORDER) * (height + _X264_BORDER) * deep
         full = _X264[encoder.preset] + _X264_THREAD * encoder.threads
         return samples * min(full, _X264_PICTURE * (pictures + 1))
+    if encoder.codec in ("x265", "av1"):
+        bordered = (width + _WIDE_BORDER) * (height + _WIDE_BORDER)
+        return _later(
+            encoder, bordered * _RICH[output.chroma] * (1 if deep == 1 else _DEEP), pictures
+        )
+    if encoder.codec.startswith("nvenc"):
+        return _NVENC + float(4 * _rgb(geometry.target, output.bits))
     if encoder.codec == "ffv1":
         return float(width * height * deep * _FFV1)
     return float(4 * _rgb(geometry.target, output.bits))
+
+
+def _later(encoder: Encoder, samples: float, pictures: int) -> float:
+    """Bytes of x265 or SVT-AV1 for `samples` that count those of deeper and richer pictures."""
+    if encoder.codec == "av1":
+        each = _SVT[encoder.preset] * (_SVT_SAMPLE + _SVT_LEVEL * encoder.threads)
+        return samples * each + _SVT_REST
+    full = min(_X265[encoder.preset], _X264_PICTURE * (pictures + 1))
+    return samples * full + _X265_THREAD * encoder.threads
 
 
 def _rgb(size: tuple[int, int], bits: int) -> int:
@@ -70,5 +110,11 @@ def output_bytes(geometry: Geometry, output: OutputFormat, encoder: Encoder) -> 
     """Bytes of the compressed film, for the disk check: the generous side of what is usual."""
     pixels = geometry.target[0] * geometry.target[1] * geometry.frames
     deep = 1 if output.bits <= 8 else 2
-    bits = {"x264": 0.30 * 2 ** ((16 - encoder.crf) / 6), "ffv1": 7.0 * deep, "png": 14.0 * deep}
-    return int(pixels * bits[encoder.codec] / 8) + MiB
+    codec, crf = encoder.codec.removeprefix("nvenc-").replace("h26", "x26"), encoder.crf
+    bits = {
+        "x264": 0.30 * 2 ** ((16 - crf) / 6), "x265": 0.20 * 2 ** ((18 - crf) / 6),
+        "av1": 0.20 * 2 ** ((25 - crf) / 12), "ffv1": 7.0 * deep, "png": 14.0 * deep,
+        "tiff": 16.0 * deep,
+    }  # fmt: skip
+    spared = 1.0 if codec == encoder.codec else 1.5  # hardware needs more bits
+    return int(pixels * bits[codec] * spared / 8) + MiB

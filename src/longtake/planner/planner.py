@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from longtake.core.codecs import CODECS
 from longtake.core.errors import DoesNotFit, Usage
 from longtake.core.knobs import Range, settle
 from longtake.core.machine import Machine
@@ -32,7 +33,7 @@ from longtake.core.ports import Engine, Grid, Sink
 from longtake.core.task import Limits, Upscale
 from longtake.planner import calibration, devices, footprint, ladder, segments
 from longtake.planner.explain import bytes_
-from longtake.planner.geometry import geometry_of, kept
+from longtake.planner.geometry import film_rate, geometry_of, kept, reduces
 
 SEGMENT_FRAMES = Range(help="frames of a segment, the unit of resume", least=8, most=100_000)
 HEADROOM = 0.05  # of free memory that a plan leaves alone
@@ -45,6 +46,7 @@ class Crafts:
     engine: Engine
     sink: Sink
     sha256: Callable[[Path], str]  # of a file of weights
+    lacking: Callable[[str], str | None] = lambda _: None  # why it cannot be written here
 
 
 def estimate(
@@ -107,7 +109,7 @@ def _draft(
     limits: Limits,
 ) -> Plan:
     """A plan with the first rung of the ladder, fitting or not."""
-    codec = _codec(task, crafts.sink)
+    codec, instead = _codec(task, crafts)
     chroma = crafts.sink.chroma(info, codec)
     geometry = geometry_of(task, info, chroma)  # type: ignore[arg-type]
     workers, notes = devices.choose(limits.devices, machine, crafts.engine)
@@ -130,6 +132,7 @@ def _draft(
             matrix=reading[0],
             full_range=reading[1],
             drop=tuple(sorted({*task.drop} & {"tail", "damaged", "alpha"})),
+            size=geometry.source if reduces(task, info) else None,
         ),
         output=output,
         encoder=_encoder(task, codec, geometry, workers, machine),
@@ -150,7 +153,9 @@ def _draft(
         memory=_memory(info, geometry, recipe, placement, crafts.engine),
         disk=_disk(geometry, recipe, info),
         time=None,
-        notes=tuple(dict.fromkeys([*info.notes, *notes, *more])),
+        notes=tuple(
+            dict.fromkeys([*info.notes, *notes, *instead, *more, *_width_notes(task, info)])
+        ),
     )
     top = rungs(draft, crafts.engine)[0]
     return replaced(draft, top, crafts.engine)
@@ -162,15 +167,22 @@ def replaced(plan: Plan, placement: Placement, engine: Engine) -> Plan:
     return replace(plan, placement=placement, memory=memory)
 
 
-def _codec(task: Upscale, sink: Sink) -> str:
+def _codec(task: Upscale, crafts: Crafts) -> tuple[str, list[str]]:
+    """The codec, and a sentence where it is not the one that was asked for."""
+    held = crafts.sink.codecs
     if task.codec == "auto":
-        return sink.codecs[0]
-    if task.codec not in sink.codecs:
+        return held[0], []
+    if task.codec not in held:
         raise Usage(
-            f"--codec {task.codec} does not go into {task.target.name}; "
-            f"there: {', '.join(sink.codecs)}."
+            f"--codec {task.codec} does not go into {task.target.name}; there: {', '.join(held)}."
         )
-    return task.codec
+    why = crafts.lacking(task.codec)
+    software = CODECS[task.codec].software
+    if why is None:
+        return task.codec, []
+    if not software:
+        raise Usage(f"--codec {task.codec}: {why}.")
+    return software, [f"--codec {task.codec}: {why}; {software} writes the film instead."]
 
 
 def _length(given: Any, grid: Grid) -> int:
@@ -199,18 +211,21 @@ def _output(
     geometry: Geometry,
 ) -> tuple[OutputFormat, list[str]]:
     notes = []
-    allowed = {"x264": (8, 10), "ffv1": (8, 10, 12, 16), "png": (8, 16)}[codec]
+    allowed = CODECS[codec].bits
     wanted = task.bits or min((b for b in allowed if b >= info.bits), default=allowed[-1])
     if wanted not in allowed:
         raise Usage(f"--bits {wanted}: {codec} is written with {' or '.join(map(str, allowed))}.")
     if wanted < info.bits:
         notes.append(f"The source has {info.bits} bits per component; {wanted} are written.")
+    if chroma == "420" and info.chroma not in ("420", "gray"):
+        fine = "RGB" if info.chroma == "rgb" else ":".join(info.chroma)
+        notes.append(f"The source is {fine}; {codec} writes 4:2:0, with less colour detail.")
     output = OutputFormat(
         width=geometry.target[0],
         height=geometry.target[1],
-        rate=info.rate,
+        rate=film_rate(task, info),
         time_base=info.time_base,
-        variable=info.variable,
+        variable=info.variable and task.deinterlace != "ivtc",
         bits=wanted,
         chroma=chroma,  # type: ignore[arg-type]
         color=info.color,
@@ -222,22 +237,45 @@ def _output(
     return output, notes
 
 
+def _width_notes(task: Upscale, info: VideoInfo) -> list[str]:
+    if task.pre_width is None:
+        return []
+    if not reduces(task, info):
+        return [
+            f"--pre-width {task.pre_width}: the source is {info.width} px wide; nothing is reduced."
+        ]
+    if info.fields in ("tff", "bff") and task.deinterlace == "no":
+        return ["--pre-width mixes the fields of an interlaced source: add --deinterlace."]
+    return []
+
+
 def _encoder(
     task: Upscale, codec: str, geometry: Geometry, workers: tuple[str, ...], machine: Machine
 ) -> Encoder:
-    if not 0 <= task.crf <= 51:
-        raise Usage(f"--crf {task.crf}: outside 0 .. 51.")
-    preset = task.preset
-    if preset == "auto":
-        preset = "veryfast" if workers[0].startswith("cpu") else "faster"
-    pixels = geometry.target[0] * geometry.target[1]
-    threads = 4 if pixels <= 1 << 20 else 6 if pixels <= 1 << 22 else 8
+    """The encoder's settings. Raises Usage for a quality or a size that it does not take."""
+    about = CODECS[codec]
+    crf = task.crf if task.crf is not None else about.crf
+    if about.crf is not None and crf is not None and not 0 <= crf <= about.worst:
+        raise Usage(f"--crf {crf}: outside 0 .. {about.worst}.")
+    (width, height), (widest, tallest) = geometry.target, about.most
+    if min(width, height) < about.least or width > widest or height > tallest:
+        raise Usage(
+            f"{width}x{height} px: {codec} takes sides from {about.least} px on, and at most "
+            f"{widest}x{tallest} px; take another size or another --codec."
+        )
+    effort = task.preset
+    if effort == "auto":
+        effort = "veryfast" if workers[0].startswith("cpu") else "faster"
+    threads = 4 if width * height <= 1 << 20 else 6 if width * height <= 1 << 22 else 8
+    asm = "avx2" if "avx2" in machine.flags else "sse2"
+    if about.software:
+        asm = machine.gpus[0].name if machine.gpus else ""
     return Encoder(
         codec=codec,  # type: ignore[arg-type]
-        crf=task.crf if codec == "x264" else 0,
-        preset=preset if codec == "x264" else "",
-        threads=threads,
-        asm="avx2" if "avx2" in machine.flags else "sse2",
+        crf=crf or 0 if about.crf is not None else 0,
+        preset=about.efforts.get(effort, ""),
+        threads=threads // 2 if codec == "av1" else threads,  # its memory grows with them
+        asm=asm,
     )
 
 
@@ -258,7 +296,7 @@ def _memory(
 
 def _disk(geometry: Geometry, recipe: Recipe, info: VideoInfo) -> Disk:
     film = footprint.output_bytes(geometry, recipe.output, recipe.encoder)
-    pictures = recipe.encoder.codec == "png"  # moved into place, not copied
+    pictures = recipe.encoder.codec in ("png", "tiff")  # moved into place, not copied
     return Disk(parts=film, target=0 if pictures else film + info.size)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -46,7 +49,12 @@ def gpus() -> tuple[Gpu, ...]:
 
 
 def launch() -> None:
-    """Set what torch reads from the environment when it is first imported."""
+    """Set what torch reads from the environment when it is first imported.
+
+    Its threads sleep while they wait for each other: by default they spin, on cores that the
+    encoder needs (docs/lab.md).
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
@@ -116,9 +124,9 @@ def _text(value: str | bytes) -> str:
 
 def _cpu() -> tuple[str, tuple[str, ...]]:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return "", ()
+        return platform.processor(), ()
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
     fields = {k.strip(): v.strip() for k, v in fields.items()}
     have = set(fields.get("flags", "").split())
@@ -137,6 +145,8 @@ def _ram() -> tuple[int, int]:
     """Total and available bytes, the control group's limit included."""
     fields = dict(line.split(":") for line in _read(Path("/proc/meminfo")).splitlines())
     kib = {k: int(v.split()[0]) << 10 for k, v in fields.items()}
+    if sys.platform == "win32":
+        return _windows_ram()
     total = kib.get("MemTotal") or _pages()
     free = kib.get("MemAvailable", total)
     for limit, used in (
@@ -153,8 +163,33 @@ def _pages() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+class _MemoryStatus(ctypes.Structure):
+    """MEMORYSTATUSEX: https://learn.microsoft.com/windows/win32/api/sysinfoapi"""
+
+    _fields_ = [
+        ("dwLength", ctypes.c_uint32),
+        ("dwMemoryLoad", ctypes.c_uint32),
+        ("ullTotalPhys", ctypes.c_uint64),
+        ("ullAvailPhys", ctypes.c_uint64),
+        ("ullTotalPageFile", ctypes.c_uint64),
+        ("ullAvailPageFile", ctypes.c_uint64),
+        ("ullTotalVirtual", ctypes.c_uint64),
+        ("ullAvailVirtual", ctypes.c_uint64),
+        ("ullAvailExtendedVirtual", ctypes.c_uint64),
+    ]
+
+
+def _windows_ram() -> tuple[int, int]:
+    status = _MemoryStatus()
+    status.dwLength = ctypes.sizeof(status)
+    kernel: Any = getattr(ctypes, "windll").kernel32  # noqa: B009 - other systems have none
+    if not kernel.GlobalMemoryStatusEx(ctypes.byref(status)):
+        raise OSError("Windows does not say how much memory there is.")
+    return int(status.ullTotalPhys), int(status.ullAvailPhys)
+
+
 def _read(path: Path) -> str:
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     except OSError:
         return ""

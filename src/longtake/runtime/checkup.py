@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 
 from longtake import __version__
+from longtake.core.codecs import CODECS
 from longtake.core.errors import LongtakeError
 from longtake.core.events import Finished
 from longtake.core.machine import Machine
@@ -24,7 +25,7 @@ from longtake.core.plan import Encoder
 from longtake.core.plugins import find, names
 from longtake.core.ports import Sink
 from longtake.core.task import Limits, Upscale
-from longtake.media.encoders import missing
+from longtake.media import encoders
 from longtake.planner.calibration import Calibration
 from longtake.planner.explain import bytes_
 from longtake.runtime.prepare import draft
@@ -67,13 +68,26 @@ def checks(machine: Machine, folder: Path) -> Iterator[Check]:
             name="GPU", state="note", says="no NVIDIA GPU found: everything runs on the CPU"
         )
     yield _torch(machine)
-    lacking = missing()
+    lacking = encoders.missing()
     yield Check(
         name="libav",
         state="bad" if lacking else "good",
         says=f"lacks {', '.join(lacking)}: install PyAV from its wheel" if lacking
         else "all decoders, encoders and filters that are used are there",
     )  # fmt: skip
+    yield from _codecs()
+
+
+def _codecs() -> Iterator[Check]:
+    """What can be read and written here; of the GPU's encoders, why not."""
+    yield Check(name="reads", state="good", says=", ".join(encoders.decoders()))
+    why = {name: encoders.lacking(name) for name in CODECS}
+    there = [name for name, reason in why.items() if reason is None]
+    yield Check(name="writes", state="good", says=", ".join(there))
+    gone = {n: r for n, r in why.items() if r is not None and CODECS[n].software}
+    if gone:
+        says = "; ".join(f"{n}: {r}, {CODECS[n].software} instead" for n, r in gone.items())
+        yield Check(name="NVENC", state="note", says=says)
 
 
 def _torch(machine: Machine) -> Check:

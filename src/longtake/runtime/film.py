@@ -13,7 +13,8 @@ from longtake.core.plan import Plan
 from longtake.core.ports import Film
 from longtake.journal import load_plan
 from longtake.media import scenes
-from longtake.media.index import FilmIndex, build, exact_info
+from longtake.media.exact import exact_info
+from longtake.media.index import FilmIndex, build
 from longtake.media.source import FileFilm, digest
 from longtake.planner import planner
 from longtake.planner.calibration import Calibration
@@ -30,9 +31,10 @@ def freeze(
     _same_bytes(load_plan(folder), source, folder)
     if plan.stage == "frozen":
         _same_bytes(plan, source, folder)
-    for frames in build(plan.info, folder, plan.task.drop):
+    deinterlace = plan.recipe.reading.deinterlace
+    for frames in build(plan.info, folder, plan.task.drop, deinterlace):
         yield Analysed(frames=frames, of=plan.info.frames)
-    index = FilmIndex.open(plan.info, folder)
+    index = FilmIndex.open(plan.info, folder, deinterlace)
     info = exact_info(plan.info, index)
     timing = index.timing(info)
     first, stop = kept(plan.task, info)
@@ -46,8 +48,8 @@ def freeze(
 
 def open_film(plan: Plan, folder: Path) -> Film:
     """The film of a frozen plan, from the index in its work folder."""
-    index = FilmIndex.open(plan.info, folder)
     recipe = plan.recipe
+    index = FilmIndex.open(plan.info, folder, recipe.reading.deinterlace)
     return FileFilm(plan.info, index, recipe.reading, recipe.output, plan.geometry.frames)
 
 

@@ -21,7 +21,7 @@ class Usage:
 def peak_ram() -> int:
     """Peak resident bytes of this process since its start (VmHWM)."""
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     except OSError:
         return _rusage()
     return next((int(x.split()[1]) << 10 for x in lines if x.startswith("VmHWM:")), 0)

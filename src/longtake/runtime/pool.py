@@ -10,7 +10,8 @@ import multiprocessing
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from longtake.runtime import recover
 from longtake.runtime.film import open_film
 from longtake.runtime.measure import Usage, peak_ram, peak_vram
 from longtake.runtime.prepare import sink_for
-from longtake.runtime.segment import Line, render
+from longtake.runtime.segment import Advance, Line, Order, render
 from longtake.runtime.stages import Meter
 
 
@@ -34,7 +35,7 @@ class _Worker:
     device: str
     process: Any
     pipe: Connection
-    segment: Segment | None = None
+    segments: list[Segment] = field(default_factory=list)  # dealt and not committed, in order
     began: float = 0.0
 
 
@@ -53,10 +54,10 @@ def render_all(
     waiting = list(reversed(left))
     workers = [_start(plan, folder, device) for device in plan.placement.devices[: len(left)]]
     try:
-        while waiting or any(w.segment for w in workers):
+        while waiting or any(w.segments for w in workers):
             for worker in workers:
-                if worker.segment is None and waiting:
-                    _deal(worker, waiting.pop(), ledger)
+                if not worker.segments and waiting:
+                    _deal(worker, _batch(waiting, len(workers)), ledger)
             for ready in wait([w.pipe for w in workers]):
                 worker = next(w for w in workers if w.pipe is ready)
                 for kind, value in _heard(worker, workers, waiting):
@@ -66,6 +67,17 @@ def render_all(
                     )
     finally:
         _stop(workers)
+
+
+def _batch(waiting: list[Segment], workers: int) -> list[Segment]:
+    """Take the next segments off `waiting` (the next is its last).
+
+    In a batch, one segment's encoding ends while the next is decoded and computed; between batches
+    a worker waits. So batches are long at first and single segments at the end, when whoever is
+    faster should get more: half of a fair share of what is left, as in guided self-scheduling
+    (Polychronopoulos and Kuck, 1987, https://doi.org/10.1109/TC.1987.5009495).
+    """
+    return [waiting.pop() for _ in range(max(1, len(waiting) // (2 * workers)))]
 
 
 def _start(plan: Plan, folder: Path, device: str) -> _Worker:
@@ -80,10 +92,10 @@ def _start(plan: Plan, folder: Path, device: str) -> _Worker:
     return _Worker(device, process, here)
 
 
-def _deal(worker: _Worker, segment: Segment, ledger: Ledger) -> None:
-    worker.segment, worker.began = segment, time.monotonic()
+def _deal(worker: _Worker, batch: list[Segment], ledger: Ledger) -> None:
+    worker.segments, worker.began = batch, time.monotonic()
     with contextlib.suppress(OSError):  # a dead worker is noticed when its pipe is read
-        worker.pipe.send((segment.index, str(ledger.part(segment))))
+        worker.pipe.send([(segment, ledger.part(segment)) for segment in batch])
 
 
 def _heard(
@@ -93,32 +105,30 @@ def _heard(
         kind, value = worker.pipe.recv()
     except (EOFError, OSError):
         workers.remove(worker)
-        if worker.segment is not None:
-            waiting.append(worker.segment)
+        waiting.extend(reversed(worker.segments))
         if not workers:
             raise WorkerFailed(
                 f"{worker.device} ended without a word (exit code {worker.process.exitcode}); no "
                 f"worker is left. What is done is kept: run the same command again."
             ) from None
-        died = f"{worker.device} died; its segment goes to another device."
+        died = f"{worker.device} died; its work goes to another device."
         yield "event", Warned(message=died)
         return
     if kind == "error":
         raise value
-    yield (kind, (worker.segment, value)) if kind == "frames" else (kind, value)
+    yield kind, value
 
 
 def _committed(
     plan: Plan, worker: _Worker, made: tuple[str, Usage], ledger: Ledger
 ) -> tuple[Segment, Path, float, Usage]:
-    """Check and commit the part that a worker has made; the worker is free again."""
-    segment = worker.segment
-    assert segment is not None
+    """Check and commit the part that a worker has made."""
+    segment = worker.segments[0]
     part, used = made
     seconds = time.monotonic() - worker.began
     check_part(Path(part), plan.recipe.output, segment.stop - segment.start)
     final = ledger.commit(segment, Path(part), seconds)
-    worker.segment = None
+    worker.segments, worker.began = worker.segments[1:], time.monotonic()
     return segment, final, seconds, used
 
 
@@ -126,7 +136,7 @@ def _stop(workers: list[_Worker]) -> None:
     for worker in workers:
         with contextlib.suppress(OSError):
             worker.pipe.send(None)
-        if worker.segment is not None:
+        if worker.segments:
             worker.process.terminate()
     for worker in workers:
         worker.process.join(timeout=10)
@@ -145,29 +155,42 @@ def _work(pipe: Connection, plan_json: str, folder: str, device: str) -> None:
     recovery = recover.Recovery(plan=plan, engine=engine)
     try:
         film = open_film(plan, Path(folder))
-        sink = sink_for(plan.task.target)
-        order = pipe.recv()
-        while order is not None:
+        sink = sink_for(plan.task.target, plan.task.codec)
+        meter = Meter()
+        orders: list[Order] | None = pipe.recv()
+        while orders is not None:
             plan = recovery.plan
             try:
                 with engine.open(plan, device, find("offload", plan.placement.offload)) as upscaler:
-                    while order is not None:
-                        meter = Meter()
-                        line = Line(film=film, upscaler=upscaler, sink=sink, meter=meter)
-                        index, part = order
-                        for done in render(plan, line, plan.segments[index], Path(part)):
-                            pipe.send(("frames", done))
-                        used = Usage(busy=meter.busy, ram=peak_ram(), vram=peak_vram(device))
-                        pipe.send(("made", (part, used)))
-                        order = pipe.recv()
+                    line = Line(film=film, upscaler=upscaler, sink=sink, meter=meter)
+                    while orders is not None:
+                        _make(pipe, plan, line, orders, device)
+                        orders = pipe.recv()
             except (EOFError, BrokenPipeError):
                 raise
-            except Exception as error:  # noqa: BLE001 - what cannot be mended is raised again
-                pipe.send(("event", recovery.after(error, plan.segments[order[0]])))
+            except Exception as error:
+                if not orders:
+                    raise
+                pipe.send(("event", recovery.after(error, orders[0][0])))
     except (EOFError, BrokenPipeError):
         return  # the parent has gone
     except Exception as error:  # noqa: BLE001 - told to the parent, which ends the job
         pipe.send(("error", _portable(error)))
+
+
+def _make(pipe: Connection, plan: Plan, line: Line, orders: list[Order], device: str) -> None:
+    """Make the parts of `orders` and tell the parent; what is made is taken out of the list."""
+    told = dict(line.meter.busy)
+    with closing(render(plan, line, tuple(orders))) as steps:
+        for step in steps:
+            if isinstance(step, Advance):
+                pipe.send(("frames", (step.segment, step.frames)))
+                continue
+            busy = {stage: s - told[stage] for stage, s in line.meter.busy.items()}
+            told = dict(line.meter.busy)
+            used = Usage(busy=busy, ram=peak_ram(), vram=peak_vram(device))
+            pipe.send(("made", (step.part, used)))
+            orders.pop(0)
 
 
 def _portable(error: Exception) -> Exception:

@@ -14,18 +14,23 @@ from longtake.core.plan import Plan
 from longtake.core.plugins import find, names
 from longtake.core.ports import Engine, Sink
 from longtake.core.task import Limits, Upscale
-from longtake.media import color
+from longtake.media import color, encoders
+from longtake.media.interlace import advice, examined
 from longtake.media.probe import probe, refuse
 from longtake.planner.calibration import Calibration
 from longtake.planner.planner import Crafts, estimate, fitted, numerics_here, timed
+from longtake.runtime import filenames, workfolder
 from longtake.weights import files
 
 
-def sink_for(target: Path) -> Sink:
-    """The sink that the target's suffix names; no suffix is a folder of PNG files."""
+def sink_for(target: Path, codec: str = "auto") -> Sink:
+    """The sink that the target's suffix names; no suffix is a folder of PNG files, or of the
+    pictures that `codec` names."""
     suffix = target.suffix[1:].lower()
     if not suffix:
-        suffix = "png"
+        suffix = codec if codec in names("media.sinks") else "png"
+    elif suffix == "tif":
+        suffix = "tiff"
     if suffix not in names("media.sinks"):
         known = ", ".join(f".{n}" for n in names("media.sinks"))
         raise Usage(f"{target.name}: no sink writes .{suffix}; there are {known}, or a folder.")
@@ -35,16 +40,24 @@ def sink_for(target: Path) -> Sink:
 
 def crafts_for(task: Upscale) -> Crafts:
     engine: Engine = find("engines", task.engine)
-    return Crafts(engine=engine, sink=sink_for(task.target), sha256=files.sha256)
+    sink = sink_for(task.target, task.codec)
+    return Crafts(engine=engine, sink=sink, sha256=files.sha256, lacking=encoders.lacking)
 
 
 def draft(
-    task: Upscale, limits: Limits, machine: Machine, known: Calibration
+    task: Upscale,
+    limits: Limits,
+    machine: Machine,
+    known: Calibration,
+    *,
+    makes_folder: bool = False,
 ) -> tuple[Plan, Crafts]:
-    """The estimated plan of `task`. Raises BadInput, Usage, TracksRefused or DoesNotFit."""
-    _paths(task)
-    info = probe(task.source, task.rate)
-    refuse(info, task.drop)
+    """The estimated plan of `task`. Raises BadInput, Usage, TracksRefused or DoesNotFit.
+
+    `makes_folder`: the target's folder need not be there, because the caller will make it.
+    """
+    _paths(task, makes_folder)
+    info = _source(task)
     crafts = crafts_for(task)
     told = _losses(task, info, crafts.sink)
     matrix, full, guess = color.reading_of(info, task.assume_color)
@@ -61,17 +74,29 @@ def replay(plan: Plan, limits: Limits, machine: Machine) -> tuple[Plan, Crafts]:
     """
     _paths(plan.task)
     crafts = crafts_for(plan.task)
-    info = probe(plan.task.source, plan.task.rate)
-    refuse(info, plan.task.drop)
+    info = _source(plan.task)
     _losses(plan.task, info, crafts.sink)
     if plan.stage == "estimate":  # of a frozen plan the hash of the input speaks
         _unchanged("The source is not the one that was planned", plan.info, info, "source")
     here = numerics_here(plan, machine, crafts.engine)
     _unchanged("The plan was made for another machine", plan.recipe.numerics, here, "numerics")
     weights = crafts.engine.weights(plan.recipe.knobs)
+    why = encoders.lacking(plan.recipe.encoder.codec)
+    if why:
+        raise Usage(
+            f"The plan was made with {plan.recipe.encoder.codec}, and here {why}. Plan it again."
+        )
     if weights and crafts.sha256(weights) != plan.recipe.weights:
         raise Usage("The plan was made with other weights. Plan it again.")
     return fitted(plan, crafts.engine, machine, limits), crafts
+
+
+def _source(task: Upscale) -> VideoInfo:
+    """The header's word. Only where it speaks of fields, or the user does, frames are looked at."""
+    info = probe(task.source, task.rate)
+    refuse(info, task.drop)
+    laced = info.fields in ("tff", "bff")
+    return examined(info) if laced or task.deinterlace == "ivtc" else info
 
 
 def _unchanged(words: str, planned: object, found: object, name: str) -> None:
@@ -88,6 +113,16 @@ def _losses(task: Upscale, info: VideoInfo, sink: Sink) -> tuple[str, ...]:
 
 
 def _interlaced(task: Upscale, info: VideoInfo) -> list[str]:
+    telecine = info.telecine
+    if task.deinterlace == "ivtc":
+        if telecine is None or telecine.found or not telecine.cycles:
+            return []
+        return [
+            f"No telecine was seen in {telecine.cycles} cycles of five frames; if the whole film "
+            "has none, ivtc is refused."
+        ]
+    if telecine is not None and telecine.found:
+        return advice(info)
     if info.fields not in ("tff", "bff") or task.deinterlace != "no":
         return []
     first = {"tff": "top", "bff": "bottom"}[info.fields]
@@ -97,7 +132,7 @@ def _interlaced(task: Upscale, info: VideoInfo) -> list[str]:
     ]
 
 
-def _paths(task: Upscale) -> None:
+def _paths(task: Upscale, makes_folder: bool = False) -> None:
     source, target = task.source, task.target
     if not source.exists():
         raise Usage(f"{source}: no such file or folder.")
@@ -105,8 +140,11 @@ def _paths(task: Upscale) -> None:
         raise Usage(f"{target}: source and target are the same.")
     if source.is_dir() and source.resolve() in target.resolve().parents:
         raise Usage(f"{target} lies inside the source folder {source}.")
-    if not target.resolve().parent.is_dir():
+    if not makes_folder and not target.resolve().parent.is_dir():
         raise Usage(f"{target}: the folder {target.resolve().parent} does not exist.")
+    wrong = filenames.fault(target, workfolder.longest_path(target))
+    if wrong:
+        raise Usage(f"{target.name}: {wrong}.")
 
 
 def _same(a: Path, b: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,10 +29,10 @@ from longtake.media.verify import part as check_part
 from longtake.media.verify import verify
 from longtake.planner.calibration import Calibration, Rate, key, megapixels
 from longtake.planner.planner import Crafts, disk_check
-from longtake.runtime import allocator, measure, pool, recover, workfolder
+from longtake.runtime import allocator, finished, measure, pool, recover, workfolder
 from longtake.runtime import film as films
 from longtake.runtime.measure import Usage
-from longtake.runtime.segment import Line, render
+from longtake.runtime.segment import Advance, Line, Made, render
 from longtake.runtime.stages import Meter
 
 
@@ -73,13 +74,16 @@ def run(job: Job) -> Iterator[Event]:
     try:
         with workfolder.locked(job.folder):
             workfolder.begin(job.folder, job.plan.task.target, job.restart)
-            yield from _work(job)
-        if not job.keep:
-            workfolder.clear(job.folder)
-    except BadInput:
-        if load_plan(job.folder) is None:  # nothing was begun that could go on
-            workfolder.clear(job.folder)
-        raise
+            try:
+                yield from _work(job)
+            except BadInput:
+                if load_plan(job.folder) is None:  # nothing was begun that could go on
+                    workfolder.clear(job.folder)
+                raise
+            if job.keep:
+                workfolder.keep(job.folder)
+            else:
+                workfolder.clear(job.folder)
     except OSError as error:
         if recover.disk_is_full(error):
             raise DiskFull(f"{error}") from error
@@ -98,7 +102,7 @@ def _work(job: Job) -> Iterator[Event]:
     _room(job, done)
     yield Started(plan=job.plan, resumed=len(done))
     job.working = time.monotonic()
-    yield from _segments(job, journal, film)
+    yield from segments(job, journal, film)
     yield from _publish(job, journal, film)
 
 
@@ -108,7 +112,7 @@ def _room(job: Job, done: Mapping[int, Path]) -> None:
         disk_check(job.plan, free, job.folder.parent)
 
 
-def _segments(job: Job, journal: Journal, film: Film) -> Iterator[Event]:
+def segments(job: Job, journal: Journal, film: Film) -> Iterator[Event]:
     left = [s for s in job.plan.segments if s.index not in journal.committed()]
     finished = job.plan.geometry.frames - sum(s.stop - s.start for s in left)
     yield Advanced(frames=finished, of=job.plan.geometry.frames)
@@ -121,7 +125,6 @@ def _segments(job: Job, journal: Journal, film: Film) -> Iterator[Event]:
 def _on_one(
     job: Job, journal: Journal, film: Film, left: list[Segment], finished: int
 ) -> Iterator[Event]:
-    of = job.plan.geometry.frames
     recovery = recover.Recovery(plan=job.plan, engine=job.crafts.engine)
     while left:
         plan = recovery.plan
@@ -129,29 +132,42 @@ def _on_one(
         try:
             with job.crafts.engine.open(plan, device, offload) as upscaler:
                 line = Line(film=film, upscaler=upscaler, sink=job.crafts.sink, meter=job.meter)
-                while left:
-                    segment, began = left[0], time.monotonic()
-                    part = journal.part(segment)
-                    for made in render(plan, line, segment, part):
-                        yield Advanced(frames=finished + made, of=of)
-                    done = _commit(job, journal, segment, part, time.monotonic() - began)
-                    left.pop(0)
-                    finished += segment.stop - segment.start
-                    yield done
-        except Exception as error:  # noqa: BLE001 - what cannot be mended is raised again
-            event = recovery.after(error, left[0])
-            journal.record(event)
-            yield event
+                orders = [(segment, journal.part(segment)) for segment in left]
+                with closing(render(plan, line, orders)) as steps:
+                    for event in _committed(job, journal, steps, finished):
+                        if isinstance(event, SegmentDone):
+                            finished += event.stop - event.start
+                            left.pop(0)
+                        yield event
+        except Exception as error:
+            if not left:
+                raise
+            told = recovery.after(error, left[0])
+            journal.record(told)
+            yield told
 
 
-def _commit(
-    job: Job, journal: Journal, segment: Segment, part: Path, seconds: float
-) -> SegmentDone:
-    frames = segment.stop - segment.start
-    check_part(part, job.plan.recipe.output, frames)
-    final = journal.commit(segment, part, seconds)
-    job.frames += frames
-    return _done(segment, final, seconds)
+def _committed(
+    job: Job, journal: Journal, steps: Iterator[Advance | Made], finished: int
+) -> Iterator[Advanced | SegmentDone]:
+    """Commit each part as it is made. `finished`: frames that are done already."""
+    of, began = job.plan.geometry.frames, time.monotonic()
+    running: dict[int, int] = {}
+    for step in steps:
+        segment = step.segment
+        if isinstance(step, Advance):
+            running[segment.index] = step.frames
+            yield Advanced(frames=finished + sum(running.values()), of=of)
+            continue
+        frames = segment.stop - segment.start
+        check_part(step.part, job.plan.recipe.output, frames)
+        seconds = time.monotonic() - began
+        final = journal.commit(segment, step.part, seconds)
+        began = time.monotonic()
+        running.pop(segment.index, None)
+        finished += frames
+        job.frames += frames
+        yield _done(segment, final, seconds)
 
 
 def _done(segment: Segment, final: Path, seconds: float) -> SegmentDone:
@@ -198,6 +214,7 @@ def _publish(job: Job, journal: Journal, film: Film) -> Iterator[Event]:
         raise VerifyFailed(f"{error.detail} It is kept as {joined}.") from error
     size = weigh(joined)
     workfolder.publish(job.folder, joined, target)
+    finished.note(plan)
     seconds = time.monotonic() - job.began
     _learn(job, seconds)
     device = plan.placement.devices[0]

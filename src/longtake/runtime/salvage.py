@@ -10,7 +10,7 @@ from pathlib import Path
 from longtake.core.errors import BadInput, Usage
 from longtake.core.events import Event, Joined, Salvaged, Verified
 from longtake.core.plan import Plan
-from longtake.journal import load_plan, parts_of, sync
+from longtake.journal import load_plan, parts_of, rename, sync
 from longtake.media.verify import verify
 from longtake.runtime import workfolder
 from longtake.runtime.film import open_film
@@ -27,7 +27,7 @@ def salvage(folder: Path, target: Path | None) -> Iterator[Event]:
     if plan is None:
         raise BadInput(f"{folder} is not the work folder of a job (there is no plan.json in it).")
     target = target or _partial(plan.task.target)
-    sink = sink_for(target)
+    sink = sink_for(target, plan.task.codec)
     if target.suffix != plan.task.target.suffix:
         raise Usage(
             f"{target.name}: the parts were made for {plan.task.target.suffix or 'a folder'}."
@@ -50,7 +50,7 @@ def salvage(folder: Path, target: Path | None) -> Iterator[Event]:
         for seen in verify(made, film, plan, frames):
             yield Verified(frames=seen, of=frames)
         sync(made)
-        os.replace(made, target)
+        rename(made, target)
         sync(target.resolve().parent)
     yield Salvaged(
         target=target, frames=frames, of=plan.geometry.frames, segments=len(whole),

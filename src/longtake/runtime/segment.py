@@ -1,22 +1,31 @@
-"""Make one segment: a pure function of (plan, segment, film); knows no ledger."""
+"""Make segments: each a pure function of (plan, segment, film); knows no ledger.
+
+Decoding, the engine and encoding run at once, also across the seams: while the encoder finishes one
+part, the decoder and the engine are already at the next segment. There is one decoder and one
+encoder at any time, and no more clips wait than `placement.queue` says, so that this costs no
+memory.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from longtake.core import faults
 from longtake.core.media import Clip
 from longtake.core.plan import Plan, Segment
-from longtake.core.ports import Film, Sink, Upscaler, Writer
+from longtake.core.ports import Film, Sink, Upscaler
 from longtake.runtime.stages import Behind, Meter, ahead
+
+Order = tuple[Segment, Path]  # a segment, and the file or folder that is to become its part
+Stream = Iterator[Clip | None]  # clips of one segment after the other; None ends each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """What a segment passes through."""
+    """What segments pass through."""
 
     film: Film
     upscaler: Upscaler
@@ -24,53 +33,112 @@ class Line:
     meter: Meter
 
 
-def render(plan: Plan, line: Line, segment: Segment, part: Path) -> Iterator[int]:
-    """Write the part of `segment` to `part`; yields the frames finished, counted from its start.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advance:
+    """Frames of a segment that have left the engine, counted from its start."""
 
-    Decoding, the engine and encoding run at once. Closing the generator stops all three.
+    segment: Segment
+    frames: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A part is closed and on the disk."""
+
+    segment: Segment
+    part: Path
+
+
+def render(plan: Plan, line: Line, orders: Sequence[Order]) -> Generator[Advance | Made]:
+    """Make the parts of `orders`, in this order. Closing the generator stops all three stages.
+
+    An error in a segment is raised after the segments before it are `Made`; what of later ones
+    was under way is dropped.
     """
-    placement, recipe = plan.placement, plan.recipe
-    reading = line.film.read(segment.lead, segment.stop + segment.tail, placement.step)
-    with (
-        closing(ahead(line.meter.timed("decode", reading), placement.queue)) as clips,
-        line.sink.open(part, recipe.output, recipe.encoder, segment.start) as writer,
-    ):
-        behind: Behind[Clip] = Behind(
-            lambda clip: _write(writer, clip, line.film, line.meter), placement.queue
-        )
+    depth = plan.placement.queue
+    segments = [segment for segment, _ in orders]
+    reading = decoded(line.film, segments, plan.placement.step)
+    with closing(ahead(line.meter.timed("decode", reading), depth)) as clips:
+        behind: Behind[Clip | None, Made] = Behind(lambda c: written(plan, line, orders, c), depth)
         try:
-            for clip in _upscaled(line.upscaler, clips, segment, line.meter):
-                kept = clip.within(segment.start, segment.stop)
-                if len(kept.pixels):
-                    behind.put(kept)
-                    yield kept.stop - segment.start
-            behind.finish()
-        except BaseException:
+            try:
+                for segment in segments:
+                    for clip in computed(line, segment, clips):
+                        yield from behind.put(clip)
+                        frames = clip.stop - segment.start
+                        del clip  # clips are large: not held while the next is made
+                        yield Advance(segment=segment, frames=frames)
+                    yield from behind.put(None)
+            except Exception:
+                yield from behind.finish()  # what was computed before is not lost
+                raise
+            yield from behind.finish()
+        finally:
             behind.abandon()
-            raise
 
 
-def _write(writer: Writer, clip: Clip, film: Film, meter: Meter) -> None:
-    def write() -> Iterator[None]:
-        faults.strike("encode")
-        writer.write(clip, film.pts(clip.start, clip.stop))
-        yield
-
-    for _ in meter.timed("encode", write()):
-        pass
+def decoded(film: Film, segments: Sequence[Segment], step: int) -> Stream:
+    """The frames that each segment is computed from."""
+    for segment in segments:
+        yield from film.read(segment.lead, segment.stop + segment.tail, step)
+        yield None
 
 
-def _upscaled(
-    upscaler: Upscaler, clips: Iterator[Clip], segment: Segment, meter: Meter
-) -> Iterator[Clip]:
-    """Every shot of the segment through a stream of its own: no state crosses a cut."""
-    waited = Meter()
+def computed(line: Line, segment: Segment, clips: Stream) -> Iterator[Clip]:
+    """The frames of a segment, larger; takes from `clips` up to the None that ends it.
+
+    Every shot goes through a stream of its own: no state crosses a cut.
+    """
+    meter, waited = line.meter, Meter()
     spent = meter.busy["compute"]
-    given = waited.timed("decode", clips)
+    given = waited.timed("decode", _one(clips))
     for shot in by_shot(given, [stop for _, stop in segment.shots()]):
-        yield from meter.timed("compute", upscaler.upscale(shot))
+        for clip in meter.timed("compute", line.upscaler.upscale(shot)):
+            kept = clip.within(segment.start, segment.stop)
+            del clip
+            if len(kept.pixels):
+                yield kept
+            del kept
+    for _ in given:  # what lies behind the last shot, and the end itself
+        pass
     # waiting for the decoder happens inside the engine's turn, but is no work of its
     meter.busy["compute"] = max(spent, meter.busy["compute"] - waited.busy["decode"])
+
+
+def written(plan: Plan, line: Line, orders: Sequence[Order], clips: Stream) -> Iterator[Made]:
+    """Encode the segments of `orders`, each into its part; ends early where `clips` does."""
+    output, encoder, meter = plan.recipe.output, plan.recipe.encoder, line.meter
+    for segment, part in orders:
+        try:
+            with ExitStack() as open_part:
+                with meter.during("encode"):
+                    writer = open_part.enter_context(
+                        line.sink.open(part, output, encoder, segment.start)
+                    )
+                for clip in _one(clips):
+                    with meter.during("encode"):
+                        faults.strike("encode")
+                        writer.write(clip, line.film.pts(clip.start, clip.stop))
+                    del clip
+                with meter.during("encode"):
+                    open_part.close()
+        except _CutShort:
+            return
+        yield Made(segment=segment, part=part)
+
+
+def _one(clips: Stream) -> Iterator[Clip]:
+    """The clips of one segment. Raises _CutShort where they end before it does."""
+    for clip in clips:
+        if clip is None:
+            return
+        yield clip
+        del clip
+    raise _CutShort
+
+
+class _CutShort(Exception):
+    """The clips of a segment ended before the segment did: the work was stopped."""
 
 
 def by_shot(clips: Iterator[Clip], stops: Sequence[int]) -> Iterator[Iterator[Clip]]:

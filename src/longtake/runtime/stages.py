@@ -9,9 +9,11 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 _POLL = 0.1  # s between two looks at whether the other side has gone
 _END = object()
 
@@ -26,14 +28,22 @@ class Meter:
         """Count the time that `items` takes to give each item."""
         source = iter(items)
         while True:
-            began = time.perf_counter()
             try:
-                item = next(source)
+                with self.during(stage):
+                    item = next(source)
             except StopIteration:
                 return
-            finally:
-                self.busy[stage] += time.perf_counter() - began
             yield item
+            del item  # clips are large: not held while the next is made
+
+    @contextmanager
+    def during(self, stage: str) -> Iterator[None]:
+        """Count the time spent inside; each stage in one thread only."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.busy[stage] += time.perf_counter() - began
 
 
 def ahead(items: Iterable[T], depth: int) -> Generator[T]:
@@ -52,6 +62,7 @@ def ahead(items: Iterable[T], depth: int) -> Generator[T]:
             for item in source:
                 if not _put(waiting, item, gone):
                     break
+                del item
         except BaseException as error:  # noqa: BLE001 - carried to the other side
             failure.append(error)
         finally:
@@ -65,6 +76,7 @@ def ahead(items: Iterable[T], depth: int) -> Generator[T]:
     try:
         while (item := waiting.get()) is not _END:
             yield item  # type: ignore[misc]
+            del item
         if failure:
             raise failure[0]
     finally:
@@ -72,52 +84,76 @@ def ahead(items: Iterable[T], depth: int) -> Generator[T]:
         thread.join()
 
 
-class Behind(Generic[T]):
-    """A thread that takes items to `consume`; `put` blocks when `depth` of them wait."""
+class Behind(Generic[T, R]):
+    """A thread that runs `work` over the items put here, at most `depth` of them waiting.
 
-    def __init__(self, consume: Callable[[T], None], depth: int) -> None:
-        self._consume = consume
+    `work` is a generator: what it yields comes back to this side. Its items end where `finish` was
+    called and, early, where `abandon` was.
+    """
+
+    def __init__(self, work: Callable[[Iterator[T]], Iterable[R]], depth: int) -> None:
         self._waiting: queue.Queue[object] = queue.Queue(maxsize=depth)
+        self._made: queue.SimpleQueue[R] = queue.SimpleQueue()
         self._gone = threading.Event()
         self._failure: list[BaseException] = []
-        self._thread = threading.Thread(target=self._work, name="longtake-write", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(work,), name="longtake-write", daemon=True
+        )
         self._thread.start()
 
-    def put(self, item: T) -> None:
-        """Hand an item over; raises what consuming an earlier one raised."""
-        _put(self._waiting, item, self._gone)
-        self._check()
+    def put(self, item: T) -> list[R]:
+        """Hand an item over, and take what `work` has made so far.
 
-    def finish(self) -> None:
-        """Wait until everything is consumed; raises what went wrong."""
+        Raises what went wrong there, once all that was made before it has been taken.
+        """
+        _put(self._waiting, item, self._gone)
+        return self._taken()
+
+    def finish(self) -> Iterator[R]:
+        """End the items and wait for `work`; gives what it still makes, as it is made."""
         _put(self._waiting, _END, self._gone)
-        self._thread.join()
-        self._check()
+        while self._thread.is_alive():
+            self._thread.join(timeout=_POLL)
+            with suppress(queue.Empty):
+                yield self._made.get_nowait()
+        while rest := self._taken():
+            yield from rest
 
     def abandon(self) -> None:
         """Stop after the item in hand; what waits is dropped."""
         self._gone.set()
-        _put(self._waiting, _END, self._gone)
         self._thread.join()
 
-    def _check(self) -> None:
-        if self._failure:
-            raise self._failure[0]
-
-    def _work(self) -> None:
-        try:
+    def _taken(self) -> list[R]:
+        failed = bool(
+            self._failure
+        )  # looked at first: what was made before it is then in the queue
+        made: list[R] = []
+        with suppress(queue.Empty):
             while True:
-                try:
-                    item = self._waiting.get(timeout=_POLL)
-                except queue.Empty:
-                    if self._gone.is_set():
-                        return
-                    continue
-                if item is _END or self._gone.is_set():
-                    return
-                self._consume(item)  # type: ignore[arg-type]
+                made.append(self._made.get_nowait())
+        if failed and not made:
+            raise self._failure[0]
+        return made
+
+    def _items(self) -> Iterator[T]:
+        while not self._gone.is_set():
+            try:
+                item = self._waiting.get(timeout=_POLL)
+            except queue.Empty:
+                continue
+            if item is _END or self._gone.is_set():
+                return
+            yield item  # type: ignore[misc]
+            del item  # not held while the next is awaited
+
+    def _run(self, work: Callable[[Iterator[T]], Iterable[R]]) -> None:
+        try:
+            for made in work(self._items()):
+                self._made.put(made)
         except BaseException as error:  # noqa: BLE001 - carried to the other side
             self._failure.append(error)
+        finally:
             self._gone.set()
 
 

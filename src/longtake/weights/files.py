@@ -1,4 +1,4 @@
-"""Where weights lie, what their headers say, and their hashes; nothing here needs torch."""
+"""Files of weights: those that the package carries, what headers say, hashes. No torch here."""
 
 from __future__ import annotations
 
@@ -22,10 +22,16 @@ def shipped(name: str) -> Path:
     return path
 
 
-@cache
-def sha256(path: Path) -> str:
+def digest(path: Path) -> str:
+    """sha256 of a file, read in full each time."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@cache
+def sha256(path: Path) -> str:
+    """sha256 of a file that nobody changes while we run."""
+    return digest(path)
 
 
 @cache

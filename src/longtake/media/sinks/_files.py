@@ -12,6 +12,8 @@ import av
 
 from longtake.core.errors import DiskFull, LongtakeError
 
+_WINDOWS = os.name == "nt"
+
 
 class PartDamaged(LongtakeError):
     """A part is not what its segment says."""
@@ -39,7 +41,9 @@ def guarded(path: Path) -> Iterator[None]:
 
 def settle(path: Path) -> None:
     """Wait until a file or a folder (its list of names) is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
+    if _WINDOWS and path.is_dir():
+        return  # cannot be opened there; its renames are durable by themselves
+    handle = os.open(path, os.O_RDWR if _WINDOWS else os.O_RDONLY)  # flushed only if writable
     try:
         os.fsync(handle)
     finally:

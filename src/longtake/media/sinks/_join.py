@@ -27,7 +27,7 @@ from longtake.media import carry, color
 from longtake.media.carry import AnyPacket
 from longtake.media.sinks import _matroska
 from longtake.media.sinks._files import PartDamaged, guarded, settle
-from longtake.media.sinks._parts import BIT_EXACT, colour_flag
+from longtake.media.sinks._parts import BIT_EXACT, HEVC, colour_flag
 from longtake.media.tracks import Container
 
 YIELD_EVERY = 256  # frames between two reports of a long part
@@ -121,10 +121,12 @@ class _Header:
         """Make every stream in the source's order; returns that of the pictures."""
         self.others.before(self.out)
         with av.open(str(first)) as part:
-            stream = self.out.add_stream_from_template(part.streams.video[0])
+            # By its decoder: no encoder has the name of AV1's, and none is needed.
+            stream = self.out.add_stream_from_template(part.streams.video[0], opaque=True)
+        if self.container == "mp4" and stream.codec_context.codec.canonical_name == "hevc":
+            stream.codec_context.codec_tag = HEVC
         output = self.plan.recipe.output
         stream.time_base = output.time_base
-        stream.codec_context.time_base = output.time_base
         stream.codec_context.sample_aspect_ratio = output.sar
         color.tag(stream.codec_context, output.color)
         # A rate of 0 is not stated: frames of a variable film have no common duration.

@@ -1,4 +1,4 @@
-"""One segment to one closed, playable mp4: x264 or FFV1, with exact ticks and nothing of the clock.
+"""One segment to one closed, playable mp4, with exact ticks and nothing of the clock.
 
 A part is an mp4 whatever the target is: with `movie_timescale` at the time base's denominator it is
 the only container that keeps any tick exactly and gives packets with both stamps (docs/lab.md).
@@ -18,25 +18,26 @@ from av.container import Flags as ContainerFlags
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 
+from longtake.core.codecs import CODECS
 from longtake.core.faults import strike
 from longtake.core.media import Chroma, Clip, Color, OutputFormat, VideoInfo
 from longtake.core.plan import Encoder
-from longtake.media import color
+from longtake.media import color, encoders
+from longtake.media.carry import AnyPacket
 from longtake.media.sinks._files import guarded, settle
 
 SUFFIX = ".mp4"
-CODECS = ("x264", "ffv1")
+_IN_ORDER = 2  # frames that no encoder reorders
+CODED = ("x264", "x265", "av1", "nvenc-h264", "nvenc-h265", "nvenc-av1")  # in every container
+HEVC = "hvc1"  # parameters in the header only; Apple's players take no other in an mp4
 BIT_EXACT: int = ContainerFlags.bitexact.value  # type: ignore[assignment]  # no clock, no versions
-LIBAV = {"x264": "libx264", "ffv1": "ffv1"}
 
 
 def chroma(info: VideoInfo, encoder: str) -> Chroma:
-    """The chroma format that loses nothing of the source: grey needs none, x264 has no RGB."""
-    if info.chroma == "gray":
-        return "420"
-    if info.chroma == "rgb" and encoder == "x264":
-        return "444"
-    return info.chroma
+    """The chroma format that loses least of the source: grey needs none, RGB is near to 4:4:4."""
+    written = CODECS[encoder].chroma
+    wanted = [info.chroma, *(["444"] if info.chroma == "rgb" else [])]
+    return next((c for c in wanted if c in written), "420")
 
 
 def colour_flag(output: OutputFormat) -> str:
@@ -73,7 +74,7 @@ def open_part(path: Path, output: OutputFormat, encoder: Encoder) -> Iterator[Pa
             yield writer
             if not writer.frames:
                 raise ValueError(f"{path}: a part needs at least one frame")
-            container.mux(writer.stream.encode(None))
+            container.mux(_last(writer))
         except BaseException:
             with suppress(av.FFmpegError, OSError):
                 container.close()
@@ -83,10 +84,12 @@ def open_part(path: Path, output: OutputFormat, encoder: Encoder) -> Iterator[Pa
 
 
 def _stream(container: OutputContainer, output: OutputFormat, encoder: Encoder) -> VideoStream:
-    options = {"x264": _x264, "ffv1": _ffv1}[encoder.codec](encoder)
-    stream = container.add_stream(LIBAV[encoder.codec], rate=output.rate, options=options)
+    name, options = encoders.LIBAV[encoder.codec], encoders.options(encoder)
+    stream = container.add_stream(name, rate=output.rate, options=options)
     assert isinstance(stream, VideoStream)
     context = stream.codec_context
+    if context.codec.canonical_name == "hevc":
+        context.codec_tag = HEVC
     context.width, context.height = output.width, output.height
     context.pix_fmt = color.pixel_format(encoder.codec, output.chroma, output.bits)
     # Both, and before the first packet: else libav rounds the stamps to 1 / rate.
@@ -94,20 +97,19 @@ def _stream(container: OutputContainer, output: OutputFormat, encoder: Encoder) 
     context.time_base = output.time_base
     context.sample_aspect_ratio = output.sar
     context.thread_count = encoder.threads
-    context.thread_type = ThreadType.FRAME if encoder.codec == "x264" else ThreadType.SLICE
+    context.thread_type = ThreadType.SLICE if encoder.codec == "ffv1" else ThreadType.FRAME
     context.flags |= CodecFlags.bitexact | CodecFlags.closed_gop | CodecFlags.global_header
     color.tag(context, output.color)
     return stream
 
 
-def _x264(encoder: Encoder) -> dict[str, str]:
-    asm = {"x264-params": f"asm={encoder.asm}"} if encoder.asm else {}
-    return {"crf": str(encoder.crf), "preset": encoder.preset, **asm}
-
-
-def _ffv1(_: Encoder) -> dict[str, str]:
-    """Version 3 (checksums in every slice), every frame a keyframe."""
-    return {"level": "3", "slicecrc": "1", "g": "1"}
+def _last(writer: PartWriter) -> list[AnyPacket]:
+    """What the encoder still holds. x265 leaves open when one or two frames are decoded."""
+    packets = writer.stream.encode(None)
+    if writer.frames <= _IN_ORDER:
+        for packet in packets:
+            packet.dts = packet.pts
+    return packets
 
 
 @dataclass(slots=True, kw_only=True)

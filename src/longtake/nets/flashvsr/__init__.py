@@ -1,0 +1,1 @@
+"""FlashVSR: streaming one-step diffusion for video super-resolution (arXiv 2510.12747)."""

@@ -1,0 +1,122 @@
+"""What is wrong with files of weights: their hash, their keys, shapes and dtypes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from longtake.core.errors import BadInput
+from longtake.weights import manifest
+from longtake.weights.catalog import MODELS, Model, WeightFile
+from longtake.weights.files import digest
+from longtake.weights.home import present
+from longtake.weights.reader import Weights, differences, listed, open_weights
+from longtake.weights.tables import PROMPT, Shape
+
+FLOATS = frozenset({"float32", "float16", "bfloat16"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What was found out about one file."""
+
+    model: str
+    role: str
+    path: Path
+    state: Literal["good", "note", "bad"]
+    says: str
+    sha256: str | None = None
+
+
+def check(folder: Path, model: Model) -> Iterator[Checked]:
+    """Every file of a model in a folder: read in full, hashed, and its tensors compared."""
+    for file in model.files:
+        path = present(folder, file)
+        if path is None:
+            yield Checked(
+                model=model.name, role=file.role, path=folder / file.name, state="bad",
+                says=f"missing: longtake weights pull {model.name} --only {file.role}",
+            )  # fmt: skip
+        else:
+            yield _file(path, model, file)
+
+
+def _file(path: Path, model: Model, file: WeightFile) -> Checked:
+    found = digest(path)
+
+    def said(state: Literal["good", "note", "bad"], says: str) -> Checked:
+        return Checked(
+            model=model.name, role=file.role, path=path, state=state, says=says, sha256=found
+        )
+
+    entry = manifest.read(path.parent).get(path.name)
+    expected = expected_hash(path.name, file, entry)
+    if expected not in (None, found):
+        other = named_by(found, model)
+        return said(
+            "bad",
+            f"this is the file of {other}: the versions must not be mixed" if other else
+            f"damaged: sha256 is {found[:16]}… instead of {expected[:16] if expected else ''}…; "
+            f"longtake weights pull {model.name} --only {file.role} fetches it again",
+        )  # fmt: skip
+    try:
+        notes = structure(path, file)
+    except BadInput as error:
+        return said("bad", error.detail)
+    if expected is None:
+        notes.append("its sha256 is not known, so it is not compared")
+    return said("note" if expected is None else "good", "; ".join(notes))
+
+
+def expected_hash(name: str, file: WeightFile, entry: manifest.Entry | None) -> str | None:
+    """The sha256 that a file of that name must have, as far as it is known."""
+    if entry is not None and (entry.made_from is not None or file.sha256 is None):
+        return entry.sha256
+    return file.sha256 if name == file.name else None
+
+
+def named_by(sha256: str, but: Model) -> str | None:
+    """Another model whose file has this hash and none of `but` has."""
+    if any(file.sha256 == sha256 for file in but.files):
+        return None
+    return next((m.name for m in MODELS.values() if any(f.sha256 == sha256 for f in m.files)), None)
+
+
+def structure(path: Path, file: WeightFile) -> list[str]:
+    """What is worth knowing of the tensors in a file. Raises BadInput where keys or shapes are not
+    those of `file`. Values are not read."""
+    with open_weights(path, _suffixed(path, file)) as weights:
+        used, more = split(weights, file)
+        wrong = differences(file.table(), used)
+        if wrong:
+            raise BadInput(f"{path} is not the {file.role}: {listed(wrong)}.")
+        dtypes = weights.dtypes()
+        kinds = sorted({dtypes[key] for key in used})
+        if not set(kinds) <= FLOATS:
+            raise BadInput(f"{path} holds {', '.join(kinds)}; only {', '.join(FLOATS)} are used.")
+        notes = [f"{len(used)} tensors, {', '.join(kinds)}"]
+        notes += [f"{len(more)} more that are not used ({listed(more)})"] if more else []
+        strange = weights.strange
+        return notes + ([f"entries that are no tensors: {listed(strange)}"] if strange else [])
+
+
+def split(weights: Weights, file: WeightFile) -> tuple[dict[str, Shape], list[str]]:
+    """Shapes of the tensors that belong to a file, and the keys of those that it may also hold."""
+    found, wanted = weights.shapes(), file.table()
+    more = [key for key in found if key not in wanted] if file.more else []
+    return {k: _bare(k, v, wanted) for k, v in found.items() if k not in more}, more
+
+
+def _bare(key: str, shape: Shape, wanted: Mapping[str, Shape]) -> Shape:
+    """A bare tensor may lack or have a leading 1."""
+    if key == PROMPT and key in wanted:
+        given = tuple(shape[1:] if shape[:1] == (1,) else shape)
+        return wanted[key] if given == wanted[key][1:] else shape
+    return shape
+
+
+def _suffixed(path: Path, file: WeightFile) -> str:
+    """The file's name as it will be: a partial file says nothing by its own."""
+    return path.name if path.name in (file.name, file.converted) else file.name

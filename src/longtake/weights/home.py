@@ -1,0 +1,110 @@
+"""Where weights lie, and the file that an engine asks for. Nothing here needs torch."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from longtake.core.errors import BadInput, Usage, WeightsMissing
+from longtake.weights import manifest
+from longtake.weights.catalog import Model, WeightFile, model, version_in
+
+VARIABLE = "LONGTAKE_WEIGHTS"
+
+
+def home(environment: Mapping[str, str] = os.environ) -> Path:
+    """`LONGTAKE_WEIGHTS`, or the platform's folder for a user's data."""
+    given = environment.get(VARIABLE)
+    if given:
+        return Path(given).expanduser()
+    if sys.platform == "win32":
+        place = Path(environment.get("LOCALAPPDATA", Path.home() / "AppData/Local"))
+    elif sys.platform == "darwin":
+        place = Path.home() / "Library/Application Support"
+    else:
+        place = Path(environment.get("XDG_DATA_HOME") or Path.home() / ".local/share")
+    return place / "longtake" / "weights"
+
+
+def find(name: str, role: str, folder: Path | None = None) -> Path:
+    """The file of model `name` (flashvsr-v1.1) with that role, converted or as it was published.
+
+    `folder` holds files that the user put somewhere, and then `name` is the user's word on which
+    version they are; the manifest and the folder's name must not say otherwise. By default the
+    folder is that of `longtake weights pull`. No file is read: sizes are compared with what is
+    known. Raises WeightsMissing, whose last words are the command to run, or BadInput.
+    """
+    wanted = model(name)
+    file = wanted.file(role)
+    place = folder if folder is not None else home() / name
+    belongs(place, wanted)
+    path = present(place, file)
+    if path is None:
+        to = "" if folder is None else f' --to "{folder}"'
+        raise WeightsMissing(
+            f"The {role} of {name} ({file.name}) is not in {place}. Run: "
+            f"longtake weights pull {name}{to}"
+        )
+    _sound(path, wanted, file)
+    return path
+
+
+def present(folder: Path, file: WeightFile) -> Path | None:
+    """The file in a folder: the official one, or else the converted one."""
+    names = dict.fromkeys((file.name, file.converted))
+    return next((folder / n for n in names if (folder / n).is_file()), None)
+
+
+def belongs(folder: Path, wanted: Model) -> None:
+    """Refuse a folder whose manifest or name says that it holds another version.
+
+    Versions have the same names and shapes, so nothing else would notice. Raises BadInput.
+    """
+    for name, entry in manifest.read(folder).items():
+        if entry.model != wanted.name:
+            raise BadInput(
+                f"{folder / name} belongs to {entry.model}, not to {wanted.name}: each version "
+                f"needs its own files in a folder of its own."
+            )
+    said = version_in(folder.name, wanted.family)
+    if said is not None and said != wanted.version:
+        raise BadInput(
+            f"{folder} is named {said}, but {wanted.name} is asked for. Rename the folder if its "
+            f"name is wrong."
+        )
+
+
+def told(folder: Path, name: str | None, models: Mapping[str, Model]) -> Model:
+    """The model that a folder holds: by `name`, its manifest, or the version in its own name.
+
+    Raises Usage where nothing says it: it is never guessed.
+    """
+    if name is not None:
+        wanted = model(name)
+    else:
+        names = {entry.model for entry in manifest.read(folder).values()}
+        names = names or {
+            m.name for m in models.values() if version_in(folder.name, m.family) == m.version
+        }
+        if len(names) != 1:
+            raise Usage(
+                f"Nothing says which model {folder} holds, and versions look alike. Give "
+                f"--model NAME: one of {', '.join(models)}."
+            )
+        wanted = model(names.pop())
+    belongs(folder, wanted)
+    return wanted
+
+
+def _sound(path: Path, wanted: Model, file: WeightFile) -> None:
+    """Refuse a file of another size than is known."""
+    entry = manifest.read(path.parent).get(path.name)
+    known = entry.bytes if entry else (file.bytes if path.name == file.name else None)
+    size = path.stat().st_size
+    if known is not None and size != known:
+        raise BadInput(
+            f"{path} has {size:,} bytes instead of {known:,}: it is damaged. Run: "
+            f"longtake weights pull {wanted.name}"
+        )
