@@ -103,6 +103,15 @@ def table(title: str, scores: dict[str, dict[str, Score]]) -> None:
     for what, of in [*scores.items(), ("mean", means)]:
         gains = [f"{of['lite'].psnr_y - of[name].psnr_y:+.2f}" for name in ("bicubic", "Lanczos")]
         print(row([what, *(f"{of[name].psnr_y:.2f}" for name in names), *gains]), flush=True)
+    pairs = [(of["lite"], of["Lanczos"]) for of in scores.values()]
+    better = {
+        "PSNR-Y": sum(ours.psnr_y > theirs.psnr_y for ours, theirs in pairs),
+        "SSIM": sum(ours.ssim > theirs.ssim for ours, theirs in pairs),
+        "GMSD": sum(ours.gmsd < theirs.gmsd for ours, theirs in pairs),
+        "flicker": sum(ours.flicker < theirs.flicker for ours, theirs in pairs),
+    }
+    counts = ", ".join(f"{name} {count}" for name, count in better.items())
+    print(f"\nOf {len(pairs)} lite is better than Lanczos in: {counts}.", flush=True)
 
 
 def crop(path: Path, films: list[Film]) -> None:

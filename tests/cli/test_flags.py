@@ -222,7 +222,7 @@ def test_engines_lists_knobs_with_their_ranges(longtake) -> None:
     for word in ("lite", "resize", "kernel", "lanczos | bicubic", "segment_frames", "8 .. 100000"):
         assert word in shown.stdout, shown.stdout
     listed = json.loads(longtake("engines", "--json").stdout)
-    assert {e["name"] for e in listed} == {"lite", "resize"}
+    assert {e["name"] for e in listed} == {"flashvsr", "lite", "resize"}
 
 
 def test_probe_says_what_a_file_holds(longtake, film) -> None:

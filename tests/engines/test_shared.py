@@ -1,4 +1,7 @@
-"""What holds for every engine: the built-in ones and one that a third party has installed."""
+"""What holds for every engine: the built-in ones and one that a third party has installed.
+
+Those whose weights are fetched have their own tests, with tiny weights.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ from longtake.media.scaling import resample
 from tests.media import films
 
 PLUGINS = Path(__file__).resolve().parent.parent / "plugins"
-ENGINES = [*names("engines"), "echo"]
+FETCHED = {"flashvsr"}
+ENGINES = [*(name for name in names("engines") if name not in FETCHED), "echo"]
 LOSSLESS = ("--codec", "ffv1")
 
 

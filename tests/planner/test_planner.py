@@ -59,7 +59,7 @@ def test_odd_sizes_of_the_needs() -> None:
         ({"set": {"segment_frames": "4"}}, "outside 8 .. 100000"),
         ({"frames": (1000, None)}, "the source has frames 0:1000"),
         ({"frames": (5, 5)}, "there is nothing in it"),
-        ({"engine": "magic"}, "engines/magic; there are: lite, resize"),
+        ({"engine": "magic"}, "engines/magic; there are: flashvsr, lite, resize"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_in_words(change, words) -> None:

@@ -80,3 +80,26 @@ def test_a_sliver_of_a_shot_is_no_segment_of_its_own() -> None:
     assert made[0].start == 0
     assert made[0].stop > 100
     assert made[0].cuts == (5,)
+
+
+@given(films, st.integers(2, 12))
+def test_streams_begin_on_the_grid_of_their_shot(film, align) -> None:
+    """With a grid everything above still holds, and leads are as short as they can be."""
+    frames, length, lead, tail, cuts = film
+    length = max(length, align)
+    made = cut(frames, length, lead, tail, cuts, align)
+    assert (made[0].start, made[-1].stop) == (0, frames)
+    assert all(a.stop == b.start for a, b in pairwise(made))
+    for s in made:
+        assert 0 < s.stop - s.start <= length
+        shot = max(c for c in (0, *cuts) if c <= s.start)
+        assert (s.lead - shot) % align == 0
+        assert s.start - lead - align < s.lead or s.lead == shot
+        assert s.lead <= max(s.start - lead, shot)
+
+
+def test_a_long_shot_is_divided_on_the_grid() -> None:
+    made = cut(1001, 480, lead=24, tail=11, align=8)
+    assert [(s.lead, s.start, s.stop, s.tail) for s in made] == [
+        (0, 0, 336, 11), (312, 336, 672, 11), (648, 672, 1001, 0)
+    ]  # fmt: skip

@@ -56,8 +56,11 @@ class Echo:
     def grid(self, knobs: Knobs) -> Grid:
         return Grid(lead=MEMORY, segment_frames=40)
 
-    def weights(self, knobs: Knobs) -> Path | None:
-        return None
+    def weights(self, knobs: Knobs) -> tuple[Path, ...]:
+        return ()
+
+    def decide(self, knobs: Knobs, machine: Machine, device: str) -> tuple[Knobs, tuple[str, ...]]:
+        return knobs, ()
 
     def dtype(self, machine: Machine, device: str, knobs: Knobs) -> str:
         return "uint8"

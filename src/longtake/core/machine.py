@@ -26,5 +26,9 @@ class Machine:
     gpus: tuple[Gpu, ...] = ()
     torch: str | None = None  # version of the installed torch, without importing it
 
+    def gpu(self, device: str) -> Gpu | None:
+        """The GPU of the device "cuda:0"; None for one that is not there, and for "cpu"."""
+        return next((g for g in self.gpus if f"cuda:{g.index}" == device), None)
+
 
 CPU_FLAGS = ("sse4_2", "avx2", "avx512f", "avx512_bf16", "amx_bf16")

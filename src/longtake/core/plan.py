@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -91,7 +92,7 @@ class Recipe:
 
     source: str  # sha256 of the input bytes; "" while only estimated
     engine: str
-    weights: str | None  # sha256 of the weights
+    weights: str | None  # sha256 of the file of weights, or of the list of several
     knobs: Knobs
     seed: int
     segment_frames: int
@@ -99,6 +100,13 @@ class Recipe:
     output: OutputFormat
     encoder: Encoder
     numerics: Numerics
+
+
+def weights_identity(hashes: Sequence[str]) -> str | None:
+    """What `Recipe.weights` says of files with these sha256, in the engine's order."""
+    if len(hashes) < 2:
+        return hashes[0] if hashes else None
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,7 @@ class Grid:
 
     lead: int = 0  # frames of warm-up before its output can be trusted
     tail: int = 0  # frames of look-ahead
+    align: int = 1  # frames: streams begin at multiples of it behind the start of their shot
     segment_frames: int = 240  # default length of a segment
     steps: tuple[int, ...] = (8, 4, 2, 1)  # frames per pass, from fast to frugal
 
@@ -48,8 +49,13 @@ class Engine(Protocol):
     scales: tuple[Fraction, ...]  # natural scales, smallest first
 
     def grid(self, knobs: Knobs) -> Grid: ...
-    def weights(self, knobs: Knobs) -> Path | None:
-        """The file of weights that will be used, or None for an engine without."""
+    def weights(self, knobs: Knobs) -> tuple[Path, ...]:
+        """The files of weights that will be used. Raises WeightsMissing, BadInput."""
+        ...
+
+    def decide(self, knobs: Knobs, machine: Machine, device: str) -> tuple[Knobs, tuple[str, ...]]:
+        """The knobs with what is left to the machine decided, as far as it is told by name in the
+        recipe, and what the user should know of it."""
         ...
 
     def dtype(self, machine: Machine, device: str, knobs: Knobs) -> str:

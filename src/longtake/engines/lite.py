@@ -19,6 +19,13 @@ from longtake.core.media import Clip, Knobs, OutputFormat, Pixels
 from longtake.core.plan import Footprint, Geometry, Placement, Plan, Recipe
 from longtake.core.ports import Grid, Offload
 from longtake.engines._pixels import deepened, to_floats, to_pixels
+from longtake.engines._torch import (
+    CUDA_CONTEXT,
+    CUDA_ON_HOST,
+    TORCH_ON_HOST,
+    VALUE_BYTES,
+    auto_dtype,
+)
 from longtake.media.scaling import resample
 from longtake.weights import checkpoint, files
 
@@ -26,14 +33,14 @@ if TYPE_CHECKING:
     from torch import nn
 
 WEIGHTS = {"faithful": "lite_faithful.safetensors", "crisp": "lite_crisp.safetensors"}
-_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 MiB = 1 << 20
 # glibc keeps tensors below 32 MiB on its heap, where what is freed leaves holes: so many bytes of
 # them at most, and this part of them; fitted to peaks of the net alone, 180p to 720p
 _ON_HEAP, _HOLES = 80 * MiB, 0.6
-TORCH_ON_HOST = 290 * MiB  # `import torch` and its thread pool; benchmarks/memory
-CUDA_ON_HOST = 1130 * MiB  # torch with CUDA's libraries, in host memory
-CUDA_CONTEXT = 630 * MiB  # context and library modules; benchmarks/memory
+# What CUDA's allocator keeps beside what lives at once: a segment of small blocks, and bytes per px
+# of the frame by scale and size of a value; fitted to 48 peaks on an H200 (benchmarks/memory)
+_SEGMENT = 20 * MiB
+_KEPT = {(2, 2): 34, (2, 4): 28, (3, 2): 30, (3, 4): 84, (4, 2): 186, (4, 4): 180}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,33 +106,30 @@ class Lite:
     def grid(self, knobs: Knobs) -> Grid:
         return Grid()
 
-    def weights(self, knobs: Knobs) -> Path | None:
-        return _file(knobs)
+    def weights(self, knobs: Knobs) -> tuple[Path, ...]:
+        return (_file(knobs),)
+
+    def decide(self, knobs: Knobs, machine: Machine, device: str) -> tuple[Knobs, tuple[str, ...]]:
+        return knobs, ()
 
     def dtype(self, machine: Machine, device: str, knobs: Knobs) -> str:
-        if knobs["dtype"] != "auto":
-            return str(knobs["dtype"])
-        if device.startswith("cpu"):
-            fast = {"avx512_bf16", "amx_bf16"} & set(machine.flags)
-            return "bfloat16" if fast else "float32"
-        gpu = next((g for g in machine.gpus if f"cuda:{g.index}" == device), None)
-        if gpu is None or gpu.capability < (7, 0):
-            return "float32"
-        return "bfloat16" if gpu.capability >= (8, 0) else "float16"
+        return auto_dtype(machine, device, knobs)
 
     def footprint(self, geometry: Geometry, recipe: Recipe, placement: Placement) -> Footprint:
         on_gpu = placement.devices[0].startswith("cuda")
         path = _file(recipe.knobs)
         stored, config = files.tensor_bytes(path), _config(path)
-        size = _BYTES[recipe.numerics.dtype]
-        live = _activations(geometry.source, head_for(geometry), config["width"], size)
+        size = VALUE_BYTES[recipe.numerics.dtype]
+        scale, (width, height) = head_for(geometry), geometry.source
+        live = _activations(geometry.source, scale, config["width"], size, on_gpu)
+        kept = _SEGMENT + width * height * _KEPT[scale, size]
         return Footprint(
             beside=CUDA_ON_HOST if on_gpu else 0,
             context=CUDA_CONTEXT if on_gpu else TORCH_ON_HOST,
             weights=2 * stored,
             block=9 * config["width"] ** 2 * size,
             activations=live,
-            workspace=0 if on_gpu else int(min(live, _ON_HEAP) * _HOLES),
+            workspace=kept if on_gpu else int(min(live, _ON_HEAP) * _HOLES),
         )
 
     @contextmanager
@@ -167,16 +171,18 @@ def _config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _activations(source: tuple[int, int], scale: int, width: int, e: int) -> int:
+def _activations(source: tuple[int, int], scale: int, width: int, e: int, on_gpu: bool) -> int:
     """Bytes of the largest set of live tensors for one frame; formula: nets/lite.py, Memory."""
     w, h = source
     m = (w + w % 2) * (h + h % 2)
     odd = 12 if w % 2 or h % 2 else 0
-    carried = w * h * 3 * 4 * (1 + scale**2)  # the frame, and the output while it is rounded
     entry = m * (odd + 12 * e + width * e // 4)
     trunk = m * width * e * 3 // 4
     head = m * (width * e // 4 + 6 * scale**2 * e)
     base = m * 3 * scale**2 * (e + 8)
+    if on_gpu:  # in float32 cuDNN takes two more tensors of the trunk
+        return w * h * 12 + max(entry, trunk + (width * e // 2 * m if e == 4 else 0), head, base)
+    carried = w * h * 12 * (1 + scale**2)  # the frame, and the output while it is rounded
     padding = m * (27 * (e + 4) + 152) if scale == 3 else 0
     return carried + max(entry, trunk, head, base, padding)
 

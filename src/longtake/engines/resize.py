@@ -52,8 +52,11 @@ class Resize:
     def grid(self, knobs: Knobs) -> Grid:
         return Grid()
 
-    def weights(self, knobs: Knobs) -> Path | None:
-        return None
+    def weights(self, knobs: Knobs) -> tuple[Path, ...]:
+        return ()
+
+    def decide(self, knobs: Knobs, machine: Machine, device: str) -> tuple[Knobs, tuple[str, ...]]:
+        return knobs, ()
 
     def dtype(self, machine: Machine, device: str, knobs: Knobs) -> str:
         return "uint8"

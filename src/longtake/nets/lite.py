@@ -28,10 +28,10 @@ m = H * W with both rounded up to even:
     trunk    m * (w / 4 * e * 3)                 entered features, a block's input, a block's output
     head     m * (w / 4 * e + 3 * s * s * e * 2)    features, detail before and after its shuffle
     base     m * (3 * s * s * (e + 4 + 4))          detail, base before and after its shuffle
-    padding  m * (3 * s * s * (e + 4) + 12 + 140)   CUDA, s = 3: cuDNN pads the base's 27 channels
+    padding  m * (3 * s * s * (e + 4) + 12 + 140)   s = 3: the base's 27 channels padded to 32
 
-On an H200 (torch 2.11, 180p to 1080p, x2 to x4, B = 1, 4, 8, e = 2 and 4; 90 cases) the measured
-peak was at most 3.1 MiB above this, which is workspace, and from 360p on at most 0.4 % below.
+The last line was seen on CUDA with several frames at once; with one frame and torch 2.11 (H200,
+180p to 1080p) it is not, and float32 there takes two more tensors of the trunk (w / 2 * e * m).
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from longtake.core.plan import (
     Reading,
     Recipe,
     Segment,
+    weights_identity,
 )
 from longtake.core.ports import Engine, Grid, Sink
 from longtake.core.task import Limits, Upscale
@@ -115,14 +116,13 @@ def _draft(
     workers, notes = devices.choose(limits.devices, machine, crafts.engine)
     own = dict(task.set)
     length = own.pop("segment_frames", None)
-    knobs = settle(crafts.engine.knobs, own)
+    knobs, told = crafts.engine.decide(settle(crafts.engine.knobs, own), machine, workers[0])
     grid = crafts.engine.grid(knobs)
-    weights = crafts.engine.weights(knobs)
     output, more = _output(task, info, reading, codec, chroma, geometry)
     recipe = Recipe(
         source="",
         engine=task.engine,
-        weights=crafts.sha256(weights) if weights else None,
+        weights=weights_identity([crafts.sha256(p) for p in crafts.engine.weights(knobs)]),
         knobs=knobs,
         seed=task.seed,
         segment_frames=_length(length, grid),
@@ -154,7 +154,7 @@ def _draft(
         disk=_disk(geometry, recipe, info),
         time=None,
         notes=tuple(
-            dict.fromkeys([*info.notes, *notes, *instead, *more, *_width_notes(task, info)])
+            dict.fromkeys([*info.notes, *notes, *told, *instead, *more, *_width_notes(task, info)])
         ),
     )
     top = rungs(draft, crafts.engine)[0]
@@ -301,7 +301,7 @@ def _disk(geometry: Geometry, recipe: Recipe, info: VideoInfo) -> Disk:
 
 
 def _cut(frames: int, length: int, grid: Grid, cuts: Sequence[int]) -> tuple[Segment, ...]:
-    return segments.cut(frames, length, grid.lead, grid.tail, cuts)
+    return segments.cut(frames, length, grid.lead, grid.tail, cuts, grid.align)
 
 
 def _budget(plan: Plan, machine: Machine, limits: Limits) -> dict[str, tuple[int, int, str]]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from longtake import __version__
 from longtake.core.codecs import CODECS
-from longtake.core.errors import LongtakeError
+from longtake.core.errors import LongtakeError, WeightsMissing
 from longtake.core.events import Finished
 from longtake.core.machine import Machine
 from longtake.core.media import Clip, Color, OutputFormat
@@ -125,7 +125,10 @@ def measure(machine: Machine, known: Calibration) -> Iterator[Check]:
                 job = Job(plan=plan, crafts=crafts, machine=machine, known=known)
                 *_, done = (e for e in run(job) if isinstance(e, Finished))
             except LongtakeError as error:
-                yield Check(name=f"engine {name}", state="bad", says=str(error))
+                lacks = isinstance(error, WeightsMissing)  # which is nobody's fault
+                yield Check(
+                    name=f"engine {name}", state="note" if lacks else "bad", says=str(error)
+                )
                 continue
             width, height = plan.geometry.target
             yield Check(

@@ -17,12 +17,12 @@ from typing import Any
 
 from longtake.core.errors import Usage
 from longtake.core.plain import differences, to_plain
-from longtake.core.plan import Plan
+from longtake.core.plan import Plan, weights_identity
 from longtake.core.plugins import find
 from longtake.core.task import Upscale
 from longtake.journal import append, lines, load_plan
 from longtake.runtime import workfolder
-from longtake.weights import files
+from longtake.weights import manifest
 
 RECORD = ".longtake.jsonl"
 _VERSION = 1
@@ -152,8 +152,8 @@ def _weights(task: Upscale) -> str | None:
 
     engine = find("engines", task.engine)
     own = {k: v for k, v in task.set.items() if k != "segment_frames"}
-    path = engine.weights(settle(engine.knobs, own))
-    return files.sha256(path) if path else None
+    paths = engine.weights(settle(engine.knobs, own))
+    return weights_identity([manifest.sha256(path) for path in paths])
 
 
 def _sha256(path: Path) -> str:

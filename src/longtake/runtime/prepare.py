@@ -10,7 +10,7 @@ from longtake.core.errors import TracksRefused, Usage
 from longtake.core.machine import Machine
 from longtake.core.media import VideoInfo
 from longtake.core.plain import differences, to_plain
-from longtake.core.plan import Plan
+from longtake.core.plan import Plan, weights_identity
 from longtake.core.plugins import find, names
 from longtake.core.ports import Engine, Sink
 from longtake.core.task import Limits, Upscale
@@ -20,7 +20,7 @@ from longtake.media.probe import probe, refuse
 from longtake.planner.calibration import Calibration
 from longtake.planner.planner import Crafts, estimate, fitted, numerics_here, timed
 from longtake.runtime import filenames, workfolder
-from longtake.weights import files
+from longtake.weights import manifest
 
 
 def sink_for(target: Path, codec: str = "auto") -> Sink:
@@ -41,7 +41,7 @@ def sink_for(target: Path, codec: str = "auto") -> Sink:
 def crafts_for(task: Upscale) -> Crafts:
     engine: Engine = find("engines", task.engine)
     sink = sink_for(task.target, task.codec)
-    return Crafts(engine=engine, sink=sink, sha256=files.sha256, lacking=encoders.lacking)
+    return Crafts(engine=engine, sink=sink, sha256=manifest.sha256, lacking=encoders.lacking)
 
 
 def draft(
@@ -80,13 +80,13 @@ def replay(plan: Plan, limits: Limits, machine: Machine) -> tuple[Plan, Crafts]:
         _unchanged("The source is not the one that was planned", plan.info, info, "source")
     here = numerics_here(plan, machine, crafts.engine)
     _unchanged("The plan was made for another machine", plan.recipe.numerics, here, "numerics")
-    weights = crafts.engine.weights(plan.recipe.knobs)
+    weights = weights_identity([crafts.sha256(p) for p in crafts.engine.weights(plan.recipe.knobs)])
     why = encoders.lacking(plan.recipe.encoder.codec)
     if why:
         raise Usage(
             f"The plan was made with {plan.recipe.encoder.codec}, and here {why}. Plan it again."
         )
-    if weights and crafts.sha256(weights) != plan.recipe.weights:
+    if weights != plan.recipe.weights:
         raise Usage("The plan was made with other weights. Plan it again.")
     return fitted(plan, crafts.engine, machine, limits), crafts
 

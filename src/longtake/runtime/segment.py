@@ -94,11 +94,13 @@ def computed(line: Line, segment: Segment, clips: Stream) -> Iterator[Clip]:
     given = waited.timed("decode", _one(clips))
     for shot in by_shot(given, [stop for _, stop in segment.shots()]):
         for clip in meter.timed("compute", line.upscaler.upscale(shot)):
-            kept = clip.within(segment.start, segment.stop)
+            kept, complete = clip.within(segment.start, segment.stop), clip.stop >= segment.stop
             del clip
             if len(kept.pixels):
                 yield kept
             del kept
+            if complete:  # what an engine would make of the look-ahead is not waited for
+                break
     for _ in given:  # what lies behind the last shot, and the end itself
         pass
     # waiting for the decoder happens inside the engine's turn, but is no work of its

@@ -104,7 +104,7 @@ def frozen(variant: Variant, excerpt: Excerpt) -> Plan:
     if variant.remembers:
         grid = variant.grid
         cuts = scenes.cuts(index)
-        table = segments.cut(len(index), length, grid.lead, grid.tail, cuts)
+        table = segments.cut(len(index), length, grid.lead, grid.tail, cuts, grid.align)
         part = wanted(table, excerpt.first, excerpt.stop)
     else:
         table = segments.cut(excerpt.frames, length)

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from longtake.core.errors import BadInput
@@ -75,8 +76,15 @@ def unchanged(entry: Entry, path: Path) -> bool:
 
 
 def sha256(path: Path) -> str:
-    """sha256 of a file: as the manifest beside it says while the file is unchanged, else read."""
+    """sha256 of a file: as the manifest beside it says while the file is unchanged, else read, once
+    in a process."""
     entry = read(path.parent).get(path.name)
     if entry is not None and unchanged(entry, path):
         return entry.sha256
+    about = path.stat()
+    return _digest(path, about.st_size, about.st_mtime_ns)
+
+
+@cache
+def _digest(path: Path, size: int, mtime_ns: int) -> str:  # noqa: ARG001 -- a changed file is another
     return digest(path)

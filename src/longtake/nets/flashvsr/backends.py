@@ -10,10 +10,7 @@ They agree but for last bits, and differ in speed and memory:
 from __future__ import annotations
 
 import functools
-import importlib.util
 import math
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -23,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from longtake.nets.flashvsr.attention import BLOCK
+from longtake.nets.flashvsr.needs import flex_lacks
 
 DENSE_MASK_BYTES: Final = 32 << 20
 
@@ -123,13 +121,4 @@ def unusable(backend: str, device: torch.device) -> str | None:
         return None
     if device.type != "cuda":
         return f"it needs a CUDA device, not {device.type}"
-    if importlib.util.find_spec("triton") is None:
-        return "it needs Triton, which is not installed: pip install triton"
-    compilers = [os.environ["CC"]] if os.environ.get("CC") else ["gcc", "clang", "cc"]
-    if not any(map(shutil.which, compilers)):
-        return f"Triton needs a C compiler and none is on the PATH ({', '.join(compilers)})"
-    capability = torch.cuda.get_device_capability(device)
-    if capability < (8, 0):
-        found = ".".join(map(str, capability))
-        return f"it needs compute capability 8.0 or more, and this device has {found}"
-    return None
+    return flex_lacks(torch.cuda.get_device_capability(device))
