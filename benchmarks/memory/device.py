@@ -23,7 +23,7 @@ from typing import Any
 from longtake.core.events import Finished
 from longtake.core.task import Limits, Upscale
 from longtake.planner.calibration import Calibration
-from longtake.planner.planner import replaced
+from longtake.planner.fit import replaced
 from longtake.planner.survey import launch, survey
 from longtake.runtime import sample
 from longtake.runtime.prepare import draft

@@ -34,7 +34,7 @@ def test_ten_everyday_flags_and_the_rest_in_a_group_of_their_own() -> None:
     ]  # fmt: skip
     assert set(shown["advanced options"]) == {
         "--codec", "--crf", "--preset", "--bits", "--seed", "--rate", "--assume-color",
-        "--pre-width", "--deinterlace", "--drop", "--keep",
+        "--pre-width", "--deinterlace", "--drop", "--keep", "--place",
     }  # fmt: skip
 
 

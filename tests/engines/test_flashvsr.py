@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from longtake.core.errors import BadInput, Usage
+from longtake.core.knobs import settle
 from longtake.core.media import Clip
 from longtake.core.plan import Footprint
 from longtake.engines import _flashvsr_files as files
@@ -24,11 +25,13 @@ from longtake.engines._flashvsr_frames import Front, bicubic
 from longtake.engines._flashvsr_load import LONGEST_OFFICIAL
 from longtake.engines._flashvsr_schedule import AHEAD, chunks, made_of, padded
 from longtake.engines._flashvsr_stream import Model
+from longtake.engines.flashvsr import FlashVSRKnobs, plugin
 from tests.engines import tiny_flashvsr as tiny
 from tests.engines.flashvsr_models import official_model, recorded, watched
 from tests.engines.tiny_flashvsr import film, opened, planned
 from tests.media import films
 from tests.nets.flashvsr.goldens import SMALL, difference, golden
+from tests.plans import a_gpu, a_machine
 
 PIPES = ("pipe_tiny_128_v10", "pipe_tiny_256x384_v11", "pipe_tiny_384x256_v10",
          "pipe_full_128_v11", "pipe_full_128_v10_tiled")  # fmt: skip
@@ -260,7 +263,7 @@ def test_the_front_end_is_pillows(size) -> None:
 def test_predicted_weights_and_state_are_what_is_held(folder, mode) -> None:
     plan = planned(folder, (144, 80), mode=mode)
     shapes = files.shapes(files.find(plan.recipe.knobs), plan.recipe.knobs)
-    said = memory.footprint(plan.geometry, plan.recipe, shapes, Footprint())
+    said = memory.footprint(plan.geometry, plan.recipe, plan.placement, shapes, Footprint())
     with opened(plan) as model:
         tensors = [*model.parts.parameters(), model.constants.head]
         for block in model.constants.blocks:
@@ -302,7 +305,22 @@ def test_official_weights_are_counted_without_reading_them() -> None:
         transformer=tables["transformer"], projection=tables["projection"],
         decoder=tables["decoder"], prompt=tables["prompt"], heads=12,
     )  # fmt: skip
-    assert 3.1e9 < memory._weights(shapes, 2) < 3.4e9
+    nets = memory._nets(shapes, 2)
+    assert 3.1e9 < sum(sum(nets[name]) for name in ("dit", "projector", "decoder")) < 3.4e9
+
+
+@pytest.mark.parametrize(
+    ("gpus", "attention", "told"), [((), "reference", 0), ((a_gpu(),), "dense", 1)]
+)
+def test_attention_follows_from_the_machine(gpus, attention, told) -> None:
+    """The plan says which it is, and why where it is not the fast one."""
+    device = "cuda:0" if gpus else "cpu"
+    asked = settle(FlashVSRKnobs, {})
+    knobs, notes = plugin.decide(asked, a_machine(gpus=gpus), device)
+    assert knobs == {**asked, "attention": attention}
+    assert len(notes) == told
+    fixed = {**asked, "attention": "reference"}
+    assert plugin.decide(fixed, a_machine(gpus=gpus), device) == (fixed, ())
 
 
 def test_missing_weights_name_the_command(job, tmp_path) -> None:

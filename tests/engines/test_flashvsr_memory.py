@@ -1,4 +1,4 @@
-"""Predicted state and activations are those of the real passes, traced on meta tensors at full size.
+"""Predicted state and activations are those of the real passes, traced on meta tensors.
 
 Scratch memory of libraries is not in a trace: it is measured on a GPU.
 """
@@ -6,6 +6,7 @@ Scratch memory of libraries is not in a trace: it is measured on a GPU.
 from __future__ import annotations
 
 from collections import deque
+from contextlib import nullcontext
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -15,36 +16,40 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from longtake.core.media import Clip
 from longtake.core.plan import Footprint
+from longtake.core.plugins import find
 from longtake.engines import _flashvsr_files as files
 from longtake.engines import _flashvsr_memory as memory
 from longtake.engines import _flashvsr_stream as stream
 from longtake.engines._color_fix import adain
 from longtake.engines._flashvsr_frames import padded_size
+from longtake.engines._flashvsr_state import HostHistory, HostKV
 from longtake.engines._flashvsr_stream import Model, Parts, SmallDecoding, VaeDecoding
+from longtake.engines.flashvsr import plugin
 from longtake.nets.flashvsr.block import DiTConfig
 from longtake.nets.flashvsr.decoder import DecoderConfig, TCDecoder
 from longtake.nets.flashvsr.dit import DiT, Settings
 from longtake.nets.flashvsr.projector import Projector, ProjectorConfig
 from longtake.nets.flashvsr.state import KVState
-from longtake.nets.wan.causal import arrange
+from longtake.nets.wan.causal import History, arrange
 from longtake.nets.wan.vae import VaeConfig, WanVae
+from longtake.offload import _locked
 from tests.engines import tiny_flashvsr as tiny
 from tests.engines.meta_trace import peak
 
 META = torch.device("meta")
 DTYPE = torch.bfloat16
-LAYERS = 3
 
 
-def official(mode: str) -> files.Shapes:
+def official(mode: str, layers: int) -> files.Shapes:
     """The official sizes, with fewer blocks in the transformer, for time's sake."""
     tables = {f.role: f.table() for f in files.catalog.model("flashvsr-v1.1").files}
     transformer = {
         key: shape for key, shape in tables["transformer"].items()
-        if not key.startswith("blocks.") or int(key.split(".")[1]) < LAYERS
+        if not key.startswith("blocks.") or int(key.split(".")[1]) < layers
     }  # fmt: skip
     return files.Shapes(
         transformer=transformer, projection=tables["projection"],
@@ -52,29 +57,42 @@ def official(mode: str) -> files.Shapes:
     )  # fmt: skip
 
 
-def on_meta(mode: str, size: tuple[int, int]) -> Model:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.make(tmp_path_factory.mktemp("weights") / "flashvsr-v1.1")
+
+
+def on_meta(
+    mode: str, size: tuple[int, int], state: str, at: memory.Measures, shapes: files.Shapes
+) -> Model:
     """The model without values; attention gives a tensor of the right shape."""
     wide, tall = padded_size(size)
 
     def attend(queries: Tensor, keys: Tensor, values: Tensor, selection: object) -> Tensor:
         return torch.empty_like(queries)
 
+    def history() -> History:
+        if state == "device":
+            return {}
+        return HostHistory(META, memory.vae_frames(at, shapes.decoder))
+
     with META:
-        dit = DiT(DiTConfig(layers=LAYERS))
+        dit = DiT(DiTConfig(layers=at.layers))
         projector = Projector(ProjectorConfig(variant="causal"))
         decoder = TCDecoder(DecoderConfig()) if mode == "tiny" else WanVae(VaeConfig(encoder=False))
         parts = Parts({"projector": projector, "dit": dit, "decoder": decoder}).to(DTYPE)
         arrange(projector)
         arrange(decoder)
         constants = dit.prepare(torch.empty(1, 512, 4096, dtype=DTYPE))
+    dit.release()
     return Model(
         parts=parts, constants=constants,
         settings=Settings(topk_ratio=1.0, attend=attend, slice_tokens=memory.SLICE_TOKENS),
         kv=partial(
-            KVState, layers=LAYERS, windows=wide * tall // 128**2, dim=1536, dtype=DTYPE,
-            device=META,
+            HostKV if state == "host" else KVState, layers=at.layers,
+            windows=wide * tall // 128**2, dim=1536, dtype=DTYPE, device=META,
         ),
-        decoding=SmallDecoding if mode == "tiny" else VaeDecoding,
+        decoding=SmallDecoding if mode == "tiny" else partial(VaeDecoding, history),
         noise=lambda window: lambda latents: torch.empty(
             1, 16, len(latents), tall // 8, wide // 8, dtype=DTYPE, device=META
         ),
@@ -83,15 +101,37 @@ def on_meta(mode: str, size: tuple[int, int]) -> Model:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("mode", ["tiny", "full"])
-@pytest.mark.parametrize("size", [(1408, 768), (1920, 1080)])
-def test_a_stream_needs_what_was_said(tmp_path: Path, monkeypatch, mode, size) -> None:
-    model = on_meta(mode, size)
+SIZES = [(1408, 768), (960, 540), (1280, 720), (1920, 1080), (2560, 1440), (3840, 2160)]
+PLACES = plugin.grid({"lead": 3}).placements
+CELLS = [("tiny", size, PLACES[-1], 8) for size in SIZES]  # so many that the transformer counts
+CELLS += [("tiny", (1408, 768), PLACES[0], 2), ("full", (1408, 768), PLACES[0], 2)]
+CELLS += [("tiny", (960, 540), place, 8) for place in PLACES[1:-1]]
+CELLS += [("full", (960, 540), PLACES[-1], 8), ("full", (1920, 1080), PLACES[-1], 3)]
+
+
+@pytest.mark.parametrize(("mode", "size", "place", "layers"), CELLS)
+def test_a_stream_needs_what_was_said(folder, monkeypatch, mode, size, place, layers) -> None:
+    """On the device: what lies on the host is not counted, weights are where they take turns."""
+    offload, state = place
     monkeypatch.setattr(stream, "to_pixels", lambda floats, made, number: None)
-    frames = [Clip(pixels=np.zeros((33, 4, 4, 3), np.uint8), start=0)]
-    traced = peak(lambda: deque(model.upscale(frames), maxlen=0))
-    plan = tiny.planned(tiny.make(tmp_path / "flashvsr-v1.1"), mode=mode, scale=Fraction(2))
+    monkeypatch.setattr(_locked, "blocks", on_the_host)
+    plan = tiny.planned(folder, mode=mode, scale=Fraction(2))
     recipe = replace(plan.recipe, numerics=replace(plan.recipe.numerics, dtype="bfloat16"))
-    geometry = replace(plan.geometry, target=size)
-    said = memory.footprint(geometry, recipe, official(mode), Footprint())
-    assert traced <= said.state + said.activations <= 1.01 * traced
+    geometry, shapes = replace(plan.geometry, target=size), official(mode, layers)
+    placement = replace(plan.placement, devices=("cuda:0",), offload=offload, state=state)
+    said = memory.footprint(geometry, recipe, placement, shapes, Footprint())
+    model = on_meta(mode, size, state, memory.measures(geometry, recipe, shapes), shapes)
+    frames = [Clip(pixels=np.zeros((22, 4, 4, 3), np.uint8), start=0)]
+    swap = offload == "swap"
+    with find("offload", "swap").attach(model.parts, "meta") if swap else nullcontext():
+        traced = peak(lambda: deque(model.upscale(frames), maxlen=0))
+    needed = said.state + said.activations
+    if swap:
+        needed += said.weights - memory._constants(shapes, 2)
+    assert traced <= needed <= 1.01 * traced
+
+
+def on_the_host(laid: _locked.Layout, locked: bool) -> list[Tensor]:
+    """Memory that is not counted."""
+    with _disable_current_modes():
+        return [torch.empty(used, dtype=torch.uint8, device=META) for used in laid.used]

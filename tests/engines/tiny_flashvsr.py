@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from longtake.core.plan import Plan
+from longtake.core.plugins import find
 from longtake.engines._flashvsr_stream import Model
 from longtake.engines.flashvsr import plugin
 from longtake.nets.flashvsr.block import DiTConfig
@@ -21,7 +22,6 @@ from longtake.nets.flashvsr.decoder import DecoderConfig, TCDecoder
 from longtake.nets.flashvsr.dit import DiT
 from longtake.nets.flashvsr.projector import Projector, ProjectorConfig
 from longtake.nets.wan.vae import VaeConfig, WanVae
-from longtake.offload.resident import Resident
 from longtake.weights import catalog, manifest
 from longtake.weights.manifest import Entry, sha256
 from tests.nets.formula import by_formula, formula
@@ -83,7 +83,7 @@ def planned(
 
 @contextmanager
 def opened(plan: Plan) -> Iterator[Model]:
-    with plugin.open(plan, "cpu", Resident()) as model:
+    with plugin.open(plan, "cpu", find("offload", plan.placement.offload)) as model:
         yield model
 
 

@@ -14,8 +14,8 @@ from longtake.core.errors import DoesNotFit, Usage
 from longtake.core.plugins import find
 from longtake.core.task import Limits, Upscale
 from longtake.planner import ladder
+from longtake.planner.fit import rungs
 from longtake.planner.geometry import geometry_of
-from longtake.planner.planner import rungs
 from tests.plans import a_gpu, a_machine, a_plan, an_info
 
 TASK = Upscale(source=Path("in.mp4"), target=Path("out.mp4"))

@@ -163,3 +163,23 @@ def test_closing_stops_everything_and_leaves_no_part_half_done(after) -> None:
 
 def assert_no_thread_is_left() -> None:
     assert not [t.name for t in threading.enumerate() if t.name.startswith("longtake")]
+
+
+def test_an_engine_is_stopped_once_a_segment_has_its_frames() -> None:
+    """What it would make of the look-ahead is not waited for, and the next segment is whole."""
+    film, made = Film(), []
+    sink = Sink(film.log)
+
+    class Slow(Engine):
+        def upscale(self, clips):
+            for clip in clips:
+                made.append(clip.start)
+                yield clip
+
+    ahead = [replace(s, tail=4) for s in SEGMENTS]
+    plan = a_plan()
+    plan = replace(plan, placement=replace(plan.placement, step=2, queue=1))
+    line = Line(film=film, upscaler=Slow(), sink=sink, meter=Meter())  # type: ignore[arg-type]
+    list(render(plan, line, [(s, Path(str(s.index))) for s in ahead]))
+    assert sink.parts == {str(s.index): list(range(s.start, s.stop)) for s in SEGMENTS}
+    assert made == [f for s in SEGMENTS for f in range(s.lead, s.stop, 2)]

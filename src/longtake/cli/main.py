@@ -30,6 +30,7 @@ COMMANDS = {
     "probe": "say what a file holds",
     "doctor": "check this machine and measure how fast it is",
     "bench": "measure each stage and whole jobs on this machine",
+    "seams": "measure what a cut between two segments costs, by length of warm-up",
     "engines": "list the engines and their knobs",
     "weights": "list, fetch, check and convert weights",
     "recover": "join what an unfinished job has done into a playable film",

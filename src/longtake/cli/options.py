@@ -21,6 +21,7 @@ DROPS = ("audio", "subtitles", "chapters", "attachments", "data", "alpha", "tail
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _LISTS = {
     "--set": lambda word: "=" in word and not word.startswith("-"),
+    "--place": lambda word: "=" in word and not word.startswith("-"),
     "--drop": lambda word: all(w in DROPS for w in word.split(",")),
 }
 
@@ -156,16 +157,17 @@ _SHOWN: dict[str, Callable[[Any], list[str]]] = {
 
 
 def limits_of(given: argparse.Namespace) -> Limits:
-    return Limits(**{f.name: getattr(given, f.name) for f, _ in options(Limits)})
+    values = {f.name: getattr(given, f.name) for f, _ in options(Limits)}
+    return Limits(**{**values, "place": knobs_of(given.place, "--place")})
 
 
-def knobs_of(words: Sequence[str] | None) -> Knobs:
+def knobs_of(words: Sequence[str] | None, flag: str = "--set") -> Knobs:
     """["a=1", "b=x"] -> {"a": "1", "b": "x"}; the engine's knobs give the types."""
     found: Knobs = {}
     for word in words or ():
         name, equals, value = word.partition("=")
         if not (name and equals):
-            raise Usage(f"--set {word}: give NAME=VALUE.")
+            raise Usage(f"{flag} {word}: give NAME=VALUE.")
         found[name] = value
     return found
 
@@ -177,7 +179,7 @@ def _add(group: Any, field: dataclasses.Field[Any], how: Option) -> None:
         field.default_factory() if field.default_factory is not dataclasses.MISSING
         else field.default
     )  # fmt: skip
-    if field.name in ("set", "drop"):
+    if field.name in ("set", "drop", "place"):
         shown = f"{how.metavar} [{how.metavar} ...]"
         group.add_argument(flag, **{**hint, "metavar": shown}, action="append")
         return

@@ -114,10 +114,11 @@ class Placement:
     """Where and when bytes live; free to change between runs and under memory pressure."""
 
     devices: tuple[str, ...]  # one worker each: "cpu", "cuda:0"
-    offload: str
+    offload: str  # where weights lie: a strategy of offload/
     step: int  # frames per pass through the engine
     queue: int  # clips waiting between two stages
     threads: int  # of the host's maths library
+    state: Literal["device", "host"] = "device"  # where an engine's recurrent state lies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,12 +131,18 @@ class Footprint:
     state: int = 0  # recurrent state and caches
     activations: int = 0
     workspace: int = 0
-    beside: int = 0  # on the host while the engine is on a GPU: libraries and page-locked memory
+    beside: int = 0  # on the host while the engine is on a GPU: libraries
+    parked: int = 0  # the same: page-locked memory for weights and state that wait there
 
     @property
     def total(self) -> int:
         """Bytes on the engine's own device."""
         return self.context + self.weights + self.state + self.activations + self.workspace
+
+    @property
+    def outside(self) -> int:
+        """Bytes on the host while the engine is on a GPU."""
+        return self.beside + self.parked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +168,7 @@ class Memory:
     @property
     def ram(self) -> int:
         """Peak bytes of host memory of one process."""
-        return self.host.total + (self.engine.beside if self.on_gpu else self.engine.total)
+        return self.host.total + (self.engine.outside if self.on_gpu else self.engine.total)
 
     @property
     def vram(self) -> int:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,8 @@ class Grid:
     align: int = 1  # frames: streams begin at multiples of it behind the start of their shot
     segment_frames: int = 240  # default length of a segment
     steps: tuple[int, ...] = (8, 4, 2, 1)  # frames per pass, from fast to frugal
+    # (offload, state) of a Placement that the engine can work under, from fast to frugal
+    placements: tuple[tuple[str, Literal["device", "host"]], ...] = (("resident", "device"),)
 
 
 class Upscaler(Protocol):
@@ -45,7 +47,7 @@ class Engine(Protocol):
 
     about: str  # one line for `longtake engines`
     knobs: type[Any]  # frozen dataclass of what `--set` may change; see core.knobs
-    devices: tuple[str, ...]  # of "cpu", "cuda"
+    devices: tuple[str, ...]  # of "cpu", "cuda"; first the one it is made for
     scales: tuple[Fraction, ...]  # natural scales, smallest first
 
     def grid(self, knobs: Knobs) -> Grid: ...
@@ -69,8 +71,8 @@ class Engine(Protocol):
 
 
 class Offload(Protocol):
-    def resident(self, need: Footprint) -> int:
-        """Device bytes needed at once when this strategy carries `need` (pure arithmetic)."""
+    def home(self, device: str) -> str:
+        """Where a model is built before it is attached: the device, or "cpu"."""
         ...
 
     def attach(self, model: nn.Module, device: str) -> AbstractContextManager[nn.Module]:

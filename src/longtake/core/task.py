@@ -106,3 +106,7 @@ class Limits:
     devices: str = option(
         "auto", "auto, cpu, cuda:0,1 or all; cpu:0,1 is two processes", metavar="WHICH"
     )
+    place: Knobs = option(
+        dict, "where and when bytes lie, instead of the planner's choice: offload, state, step, "
+        "queue; changes no byte of the film", "advanced", metavar="NAME=VALUE",
+    )  # fmt: skip

@@ -79,6 +79,19 @@ def find(knobs: Knobs) -> Files:
     )
 
 
+def official(knobs: Knobs) -> Shapes:
+    """What the published files hold."""
+    model = catalog.model(model_of(knobs))
+    transformer = model.file("transformer").table()
+    return Shapes(
+        transformer=transformer,
+        projection=model.file("projection").table(),
+        decoder=model.file(decoder_role(knobs)).table(),
+        prompt=model.file("prompt").table(),
+        heads=transformer["patch_embedding.weight"][0] // HEAD_DIM,
+    )
+
+
 def shapes(found: Files, knobs: Knobs) -> Shapes:
     """Raises BadInput for a file that is damaged."""
     model = catalog.model(model_of(knobs))

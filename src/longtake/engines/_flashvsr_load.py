@@ -17,8 +17,9 @@ from longtake.engines import _flashvsr_files as stored
 from longtake.engines._color_fix import adain, wavelet
 from longtake.engines._flashvsr_files import Files, Shapes
 from longtake.engines._flashvsr_frames import CELL, Front, Window, padded_size
-from longtake.engines._flashvsr_memory import SLICE_TOKENS
+from longtake.engines._flashvsr_memory import SLICE_TOKENS, measures, vae_frames
 from longtake.engines._flashvsr_schedule import STEP, padded
+from longtake.engines._flashvsr_state import HostHistory, HostKV
 from longtake.engines._flashvsr_stream import (
     Decode,
     Draw,
@@ -47,9 +48,9 @@ _OFFICIAL_AREA: Final = 768 * 1280
 _FIXES: Final[dict[str, Fix]] = {"adain": adain, "wavelet": wavelet, "none": no_fix}
 
 
-def load(plan: Plan, device: str) -> Model:
-    """The nets on `device`, which makes what follows from the prompt, too. Raises BadInput for
-    files that do not fit, Usage for an attention that cannot run."""
+def load(plan: Plan, device: str, home: str) -> Model:
+    """The model, its nets at `home`; `device` makes what follows from the prompt, always. Raises
+    BadInput for files that do not fit, Usage for an attention that cannot run."""
     recipe, knobs = plan.recipe, plan.recipe.knobs
     place, dtype = torch.device(device), getattr(torch, recipe.numerics.dtype)
     attend = _attend(str(knobs["attention"]), place)
@@ -57,9 +58,9 @@ def load(plan: Plan, device: str) -> Model:
     shapes = stored.shapes(files, knobs)
     dit, constants = _transformer(files, shapes, dtype, device)
     parts = Parts({
-        "projector": _projector(files, shapes, knobs, dtype, device),
-        "dit": dit,
-        "decoder": _decoder(files, shapes, knobs, dtype, device),
+        "projector": _projector(files, shapes, knobs, dtype, home),
+        "dit": dit.to(home),
+        "decoder": _decoder(files, shapes, knobs, dtype, home),
     })  # fmt: skip
     size = plan.geometry.target
     wide, tall = padded_size(size)
@@ -75,10 +76,11 @@ def load(plan: Plan, device: str) -> Model:
             slice_tokens=SLICE_TOKENS,
         ),
         kv=partial(
-            KVState, layers=config.layers, windows=windows, dim=config.dim,
+            HostKV if plan.placement.state == "host" else KVState,
+            layers=config.layers, windows=windows, dim=config.dim,
             kv_ratio=int(knobs["kv_ratio"]), dtype=dtype, device=place,
         ),
-        decoding=_decoding(knobs),
+        decoding=_decoding(plan, shapes, place),
         noise=_noise(plan, (config.channels, tall // 8, wide // 8), place, dtype),
         enlarge=Front(
             size=size, device=device, dtype=dtype, official=knobs["front_end"] == "official"
@@ -167,8 +169,13 @@ def _count(table: Table, prefix: str) -> int:
 # --- what streams start with ---------------------------------------------------------------------
 
 
-def _decoding(knobs: Knobs) -> Callable[[], Decode]:
-    return VaeDecoding if knobs["mode"] == "full" else SmallDecoding
+def _decoding(plan: Plan, shapes: Shapes, device: torch.device) -> Callable[[], Decode]:
+    if plan.recipe.knobs["mode"] == "tiny":
+        return SmallDecoding
+    if plan.placement.state == "device":
+        return VaeDecoding
+    sizes = vae_frames(measures(plan.geometry, plan.recipe, shapes), shapes.decoder)
+    return partial(VaeDecoding, partial(HostHistory, device, sizes))
 
 
 def _noise(

@@ -12,7 +12,6 @@ diffsynth/pipelines/flashvsr_tiny.py and flashvsr_full.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,13 +41,21 @@ Fix = Callable[[Tensor, Tensor], Tensor]
 
 
 class Parts(nn.ModuleDict):
-    """The nets: "projector", "dit", "decoder". `turn` is the seam for strategies that let them take
-    turns on the device."""
+    """The nets: "projector", "dit", "decoder". `bring` is the seam for strategies that let them
+    take turns on the device: it is called with the name of the net that is about to work."""
 
-    @contextmanager
-    def turn(self, name: str) -> Iterator[nn.Module]:
-        """The net, ready on the device while the context lasts."""
-        yield self[name]
+    def __init__(self, nets: dict[str, nn.Module]) -> None:
+        super().__init__(nets)
+        self.bring: Callable[[str], None] = _stay
+
+    def turn(self, name: str) -> nn.Module:
+        """The net, ready on the device until another one's turn."""
+        self.bring(name)
+        return self[name]
+
+
+def _stay(name: str) -> None:
+    """All nets are on the device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,23 +89,23 @@ class Model:
             tokens = self._tokens(chunk, window, projected)
             latents = self._denoised(chunk, draw(chunk.latents), tokens, kv)
             del tokens
-            with self.parts.turn("decoder") as decoder:
-                for i, number in enumerate(chunk.latents):
-                    made = made_of(number)
-                    if made.start < window.count:
-                        latent = latents[:, :, i : i + 1]
-                        yield self._images(latent, made, window, lambda *x: decode(decoder, *x))
+            for i, number in enumerate(chunk.latents):
+                made = made_of(number)
+                if made.start < window.count:
+                    yield self._images(latents[:, :, i : i + 1], made, window, decode)
             window.drop(chunk.made.stop)
 
     def _begun(self, window: Window) -> ProjectorState:
-        with torch.inference_mode(), self.parts.turn("projector") as projector:
+        with torch.inference_mode():
+            projector = self.parts.turn("projector")
             first = self._seen(window, range(1)).to(self.dtype)
             begun: ProjectorState = projector.begin(first)  # type: ignore[operator]
             return begun
 
     def _tokens(self, chunk: Chunk, window: Window, state: ProjectorState) -> list[Tensor]:
         """For each of the transformer's first blocks, tokens [1, f * h * w, dim]."""
-        with torch.inference_mode(), self.parts.turn("projector") as projector:
+        with torch.inference_mode():
+            projector = self.parts.turn("projector")
             groups = [
                 projector(self._seen(window, range(first, first + STEP)).to(self.dtype), state)
                 for first in chunk.seen[::STEP]
@@ -108,7 +115,8 @@ class Model:
     def _denoised(self, chunk: Chunk, noise: Tensor, tokens: list[Tensor], kv: KVState) -> Tensor:
         """Latents of the chunk, in the shape of the noise: one step from noise to picture."""
         first = chunk.latents[0]
-        with torch.inference_mode(), self.parts.turn("dit") as dit:
+        with torch.inference_mode():
+            dit = self.parts.turn("dit")
             made: Tensor = dit(noise, tokens, kv, first, self.constants, self.settings)
             return torch.sub(noise, made, out=made)
 
@@ -117,7 +125,7 @@ class Model:
         latent: Tensor,
         made: range,
         window: Window,
-        decode: Callable[[Tensor, Tensor], Iterable[Tensor]],
+        decode: Decode,
     ) -> Clip:
         """The frames that a latent stands for, without those behind the stream's end."""
         width, height = self.size
@@ -126,7 +134,8 @@ class Model:
         start = window.start + made.start
         with torch.inference_mode():
             seen = self._seen(window, made)
-            for i, image in enumerate(decode(latent, seen.to(self.dtype))):
+            decoder = self.parts.turn("decoder")
+            for i, image in enumerate(decode(decoder, latent, seen.to(self.dtype))):
                 if i < wanted:
                     fixed = self._fixed(image, seen[:, :, i])
                     to_pixels(fixed, pixels[i], start + i)
@@ -163,8 +172,8 @@ class SmallDecoding:
 class VaeDecoding:
     """Mode `full`: the decoder of Wan's VAE, which does not look at the source."""
 
-    def __init__(self) -> None:
-        self._history: History = {}
+    def __init__(self, history: Callable[[], History] = dict) -> None:
+        self._history = history()
 
     def __call__(self, vae: nn.Module, latent: Tensor, _: Tensor) -> Iterable[Tensor]:
         return (image.clamp_(-1, 1) for image in vae.decode(latent[:, :, 0], self._history))  # type: ignore[operator]

@@ -17,6 +17,8 @@ from longtake.core.media import UNSPECIFIED, Chroma, Color, OutputFormat, Pixels
 
 # swscale takes H.273 code points for these; others (YCgCo, ICtCp, constant luminance) it does not.
 MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020"}
+_RED_BLUE = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 5: (0.299, 0.114), 6: (0.299, 0.114),
+             7: (0.212, 0.087), 9: (0.2627, 0.0593)}  # fmt: skip
 IDENTITY = 0  # the stream carries RGB
 ASSUMED = {"bt601": 6, "bt709": 1, "bt2020": 9}
 _LIMITED, _FULL = 1, 2  # AVCOL_RANGE_MPEG, AVCOL_RANGE_JPEG
@@ -87,6 +89,12 @@ class Reader:
             threads=_threads(frame.width, frame.height),
         )
         return shown.to_ndarray()  # type: ignore[return-value]
+
+
+def luma_weights(matrix: int) -> tuple[float, float, float]:
+    """Parts of red, green and blue in the luma of an H.273 matrix; their sum is 1."""
+    red, blue = _RED_BLUE[matrix or ASSUMED["bt709"]]
+    return red, 1 - red - blue, blue
 
 
 def host_bits(bits: int) -> Literal[8, 16]:

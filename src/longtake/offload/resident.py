@@ -6,15 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from longtake.core.plan import Footprint
-
 if TYPE_CHECKING:
     from torch import nn
 
 
 class Resident:
-    def resident(self, need: Footprint) -> int:
-        return need.total
+    def home(self, device: str) -> str:
+        return device
 
     @contextmanager
     def attach(self, model: nn.Module, device: str) -> Iterator[nn.Module]:

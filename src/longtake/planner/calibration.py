@@ -48,6 +48,7 @@ def key(recipe: Recipe, placement: Placement, machine: Machine) -> str:
     """What a rate depends on, apart from the number of pixels."""
     device = placement.devices[0]
     gpu = next((g.name for g in machine.gpus if device == f"cuda:{g.index}"), "")
+    lies = [placement.offload, placement.state]
     return "|".join(
         [
             recipe.engine,
@@ -55,6 +56,7 @@ def key(recipe: Recipe, placement: Placement, machine: Machine) -> str:
             f"{recipe.numerics.dtype} on {len(placement.devices)}x {gpu or machine.cpu}",
             f"{machine.cores} cores",
             f"{recipe.encoder.codec} {recipe.encoder.preset} {recipe.output.bits} bit",
+            *([] if lies == ["resident", "device"] else lies),
         ]
     )
 

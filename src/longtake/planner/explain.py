@@ -74,13 +74,18 @@ def _placement(plan: Plan) -> Rows:
     return [
         ("devices", ", ".join(placement.devices)),
         ("frames per pass", f"{placement.step}; clips that wait between stages: {placement.queue}"),
-        ("offload", placement.offload),
+        (
+            "offload",
+            placement.offload + ("; state on the host" if placement.state == "host" else ""),
+        ),
     ]
 
 
 def _memory(plan: Plan) -> Rows:
     memory, host = plan.memory, plan.memory.host
-    beside = [("  libraries", bytes_(memory.engine.beside))] if memory.on_gpu else []
+    engine = memory.engine
+    outside = [("  libraries", engine.beside), ("  page-locked", engine.parked)]
+    beside = [(name, bytes_(size)) for name, size in outside if memory.on_gpu and size]
     rows = [
         ("RAM", f"{bytes_(memory.ram)} per worker"),
         ("  process", bytes_(host.process)),
@@ -89,7 +94,6 @@ def _memory(plan: Plan) -> Rows:
         ("  encoder", bytes_(host.encode)),
         *beside,
     ]
-    engine = memory.engine
     causes = [
         ("  context", engine.context),
         ("  weights", engine.weights),

@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from longtake.core.codecs import CODECS
-from longtake.core.errors import DoesNotFit, Usage
+from longtake.core.errors import DoesNotFit, Usage, WeightsMissing
 from longtake.core.knobs import Range, settle
 from longtake.core.machine import Machine
-from longtake.core.media import OutputFormat, VideoInfo
+from longtake.core.media import Knobs, OutputFormat, VideoInfo
 from longtake.core.plan import (
     Disk,
     Encoder,
     Geometry,
-    Memory,
     Numerics,
     Placement,
     Plan,
@@ -32,12 +31,10 @@ from longtake.core.plan import (
 )
 from longtake.core.ports import Engine, Grid, Sink
 from longtake.core.task import Limits, Upscale
-from longtake.planner import calibration, devices, footprint, ladder, segments
-from longtake.planner.explain import bytes_
+from longtake.planner import calibration, devices, fit, footprint, ladder, segments
 from longtake.planner.geometry import film_rate, geometry_of, kept, reduces
 
 SEGMENT_FRAMES = Range(help="frames of a segment, the unit of resume", least=8, most=100_000)
-HEADROOM = 0.05  # of free memory that a plan leaves alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +45,7 @@ class Crafts:
     sink: Sink
     sha256: Callable[[Path], str]  # of a file of weights
     lacking: Callable[[str], str | None] = lambda _: None  # why it cannot be written here
+    only_plan: bool = False  # nothing will be made: weights may be missing
 
 
 def estimate(
@@ -94,13 +92,6 @@ def timed(plan: Plan, machine: Machine, known: calibration.Calibration) -> Plan:
     return replace(plan, time=known.time(name, plan.geometry))
 
 
-def rungs(plan: Plan, engine: Engine) -> list[Placement]:
-    """Every placement this plan may fall back on, the fastest first."""
-    made = plan.geometry.target
-    per_frame = made[0] * made[1] * 3 * (1 if plan.recipe.output.bits <= 8 else 2)
-    return ladder.rungs(engine.grid(plan.recipe.knobs), plan.geometry, plan.placement, per_frame)
-
-
 def _draft(
     task: Upscale,
     info: VideoInfo,
@@ -118,11 +109,12 @@ def _draft(
     length = own.pop("segment_frames", None)
     knobs, told = crafts.engine.decide(settle(crafts.engine.knobs, own), machine, workers[0])
     grid = crafts.engine.grid(knobs)
+    weights, missing = _weights(crafts, knobs)
     output, more = _output(task, info, reading, codec, chroma, geometry)
     recipe = Recipe(
         source="",
         engine=task.engine,
-        weights=weights_identity([crafts.sha256(p) for p in crafts.engine.weights(knobs)]),
+        weights=weights,
         knobs=knobs,
         seed=task.seed,
         segment_frames=_length(length, grid),
@@ -150,21 +142,26 @@ def _draft(
         recipe=recipe,
         placement=placement,
         segments=_cut(geometry.frames, recipe.segment_frames, grid, ()),
-        memory=_memory(info, geometry, recipe, placement, crafts.engine),
+        memory=fit.memory(info, geometry, recipe, placement, crafts.engine),
         disk=_disk(geometry, recipe, info),
         time=None,
         notes=tuple(
-            dict.fromkeys([*info.notes, *notes, *told, *instead, *more, *_width_notes(task, info)])
+            dict.fromkeys(
+                [*info.notes, *missing, *notes, *told, *instead, *more, *_width_notes(task, info)]
+            )
         ),
     )
-    top = rungs(draft, crafts.engine)[0]
-    return replaced(draft, top, crafts.engine)
+    return fit.replaced(draft, fit.rungs(draft, crafts.engine)[0], crafts.engine)
 
 
-def replaced(plan: Plan, placement: Placement, engine: Engine) -> Plan:
-    """The same recipe under another placement, with its footprint."""
-    memory = _memory(plan.info, plan.geometry, plan.recipe, placement, engine)
-    return replace(plan, placement=placement, memory=memory)
+def _weights(crafts: Crafts, knobs: Knobs) -> tuple[str | None, list[str]]:
+    """Their identity; where they are missing and nothing will be made, a sentence instead."""
+    try:
+        return weights_identity([crafts.sha256(p) for p in crafts.engine.weights(knobs)]), []
+    except WeightsMissing as error:
+        if not crafts.only_plan:
+            raise
+        return None, [f"Planned with the sizes of the published weights. {error.detail}"]
 
 
 def _codec(task: Upscale, crafts: Crafts) -> tuple[str, list[str]]:
@@ -284,16 +281,6 @@ def numerics_here(plan: Plan, machine: Machine, engine: Engine) -> Numerics:
     return devices.numerics(plan.placement.devices, machine, engine, plan.recipe.knobs)
 
 
-def _memory(
-    info: VideoInfo, geometry: Geometry, recipe: Recipe, placement: Placement, engine: Engine
-) -> Memory:
-    return Memory(
-        host=footprint.host(info, geometry, recipe, placement),
-        engine=engine.footprint(geometry, recipe, placement),
-        on_gpu=placement.devices[0].startswith("cuda"),
-    )
-
-
 def _disk(geometry: Geometry, recipe: Recipe, info: VideoInfo) -> Disk:
     film = footprint.output_bytes(geometry, recipe.output, recipe.encoder)
     pictures = recipe.encoder.codec in ("png", "tiff")  # moved into place, not copied
@@ -304,59 +291,21 @@ def _cut(frames: int, length: int, grid: Grid, cuts: Sequence[int]) -> tuple[Seg
     return segments.cut(frames, length, grid.lead, grid.tail, cuts, grid.align)
 
 
-def _budget(plan: Plan, machine: Machine, limits: Limits) -> dict[str, tuple[int, int, str]]:
-    """Need and allowance in bytes of RAM and VRAM, and the words for the allowance."""
-    workers = len(plan.placement.devices)
-    ram = (
-        (limits.ram, "--ram")
-        if limits.ram is not None
-        else (int(machine.free_ram * (1 - HEADROOM)), "free now")
-    )
-    budget = {"RAM": (plan.memory.ram * workers, *ram)}
-    if plan.memory.on_gpu:
-        free = min(g.free for g in machine.gpus if f"cuda:{g.index}" in plan.placement.devices)
-        vram = (
-            (limits.vram, "--vram")
-            if limits.vram is not None
-            else (int(free * (1 - HEADROOM)), "free now")
-        )
-        budget["VRAM"] = (plan.memory.vram, *vram)
-    return budget
-
-
-def fitted(plan: Plan, engine: Engine, machine: Machine, limits: Limits) -> Plan:
-    """A stored plan on the first rung that fits this machine, not above its own placement.
-
-    Raises DoesNotFit.
-    """
-    ladder_ = [plan.placement]
-    while (lower := ladder.below(rungs(plan, engine), ladder_[-1])) is not None:
-        ladder_.append(lower)
-    found = _first(plan, ladder_, engine, machine, limits)
-    if found is None:
-        raise DoesNotFit(_lacking(replaced(plan, ladder_[-1], engine), machine, limits))
-    return found
-
-
 def _fit(plan: Plan, crafts: Crafts, machine: Machine, limits: Limits) -> Plan | None:
     """The plan on the first rung that fits, or None."""
-    return _first(plan, rungs(plan, crafts.engine), crafts.engine, machine, limits)
+    return fit.first(plan, _ladder(plan, crafts, limits), crafts.engine, machine, limits)
 
 
-def _first(
-    plan: Plan, placements: Sequence[Placement], engine: Engine, machine: Machine, limits: Limits
-) -> Plan | None:
-    for placement in placements:
-        candidate = replaced(plan, placement, engine)
-        if all(need <= have for need, have, _ in _budget(candidate, machine, limits).values()):
-            return candidate
-    return None
+def _ladder(plan: Plan, crafts: Crafts, limits: Limits) -> list[Placement]:
+    grid = crafts.engine.grid(plan.recipe.knobs)
+    return ladder.held(fit.rungs(plan, crafts.engine), grid, limits.place)
 
 
 def _misfit(plan: Plan, crafts: Crafts, machine: Machine, limits: Limits) -> str:
     """The binding limit in numbers, and the nearest change that fits."""
-    lowest = replaced(plan, rungs(plan, crafts.engine)[-1], crafts.engine)
-    lines = [_lacking(lowest, machine, limits)]
+    placements = _ladder(plan, crafts, limits)
+    nearest = fit.nearest(plan, placements, crafts.engine, machine, limits)
+    lines = [fit.lacking(nearest, machine, limits)]
     for scale in (Fraction(3), Fraction(2), Fraction(3, 2)):
         if scale < plan.geometry.scale:
             task = replace(plan.task, scale=scale, height=None)
@@ -369,25 +318,7 @@ def _misfit(plan: Plan, crafts: Crafts, machine: Machine, limits: Limits) -> str
         [*lines, "No smaller scale fits either; the least that runs this job: "]
         + [
             f"{flags[kind]} {need / (1 << 30) + 0.005:.2f}G"
-            for kind, (need, have, _) in _budget(lowest, machine, limits).items()
+            for kind, (need, have, _) in fit.budget(nearest, machine, limits).items()
             if need > have
         ]
     )
-
-
-def _lacking(lowest: Plan, machine: Machine, limits: Limits) -> str:
-    return " ".join(
-        f"{kind}: at least {bytes_(need)} are needed, {bytes_(have)} are allowed ({why})."
-        for kind, (need, have, why) in _budget(lowest, machine, limits).items()
-        if need > have
-    )
-
-
-def disk_check(plan: Plan, free: int, folder: Path) -> None:
-    """Raises DoesNotFit where the target's file system has too little room for what is left."""
-    if plan.disk.total > free:
-        raise DoesNotFit(
-            f"Disk: about {bytes_(plan.disk.total)} are needed in {folder} "
-            f"({bytes_(plan.disk.parts)} of parts, {bytes_(plan.disk.target)} of the joined film), "
-            f"{bytes_(free)} are free."
-        )

@@ -118,6 +118,10 @@ def measure(machine: Machine, known: Calibration) -> Iterator[Check]:
         film = Path(scratch) / "film.mp4"
         _make_film(film)
         for name in names("engines"):
+            if find("engines", name).devices[0] == "cuda" and not machine.gpus:
+                says = "made for a GPU, and there is none: not measured"
+                yield Check(name=f"engine {name}", state="note", says=says)
+                continue
             task = Upscale(source=film, target=Path(scratch) / f"{name}.mp4", engine=name)
             began = time.monotonic()
             try:

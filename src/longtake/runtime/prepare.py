@@ -18,7 +18,8 @@ from longtake.media import color, encoders
 from longtake.media.interlace import advice, examined
 from longtake.media.probe import probe, refuse
 from longtake.planner.calibration import Calibration
-from longtake.planner.planner import Crafts, estimate, fitted, numerics_here, timed
+from longtake.planner.fit import fitted
+from longtake.planner.planner import Crafts, estimate, numerics_here, timed
 from longtake.runtime import filenames, workfolder
 from longtake.weights import manifest
 
@@ -51,14 +52,16 @@ def draft(
     known: Calibration,
     *,
     makes_folder: bool = False,
+    only_plan: bool = False,
 ) -> tuple[Plan, Crafts]:
     """The estimated plan of `task`. Raises BadInput, Usage, TracksRefused or DoesNotFit.
 
-    `makes_folder`: the target's folder need not be there, because the caller will make it.
+    `makes_folder`: the target's folder need not be there, because the caller will make it;
+    `only_plan`: neither need weights, because nothing will be made.
     """
     _paths(task, makes_folder)
     info = _source(task)
-    crafts = crafts_for(task)
+    crafts = replace(crafts_for(task), only_plan=only_plan)
     told = _losses(task, info, crafts.sink)
     matrix, full, guess = color.reading_of(info, task.assume_color)
     plan = timed(estimate(task, info, (matrix, full), crafts, machine, limits), machine, known)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from longtake.core.errors import NotANumber, OutOfMemory
 from longtake.core.events import Event, Replanned, Warned
-from longtake.core.plan import Plan, Segment
+from longtake.core.plan import Memory, Plan, Segment
 from longtake.core.ports import Engine
-from longtake.planner import ladder, planner
+from longtake.planner import fit, ladder
 
 
 def memory_ran_out(error: BaseException) -> bool:
@@ -20,8 +20,11 @@ def memory_ran_out(error: BaseException) -> bool:
         return True
     # torch is not imported here: torch.OutOfMemoryError, and the CPU allocator's RuntimeError
     return type(error).__name__ == "OutOfMemoryError" or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        isinstance(error, RuntimeError) and any(words in str(error) for words in _SAID)
     )
+
+
+_SAID = "can't allocate memory", "CUDA error: out of memory"  # the latter: page-locked memory too
 
 
 def disk_is_full(error: BaseException) -> bool:
@@ -51,11 +54,24 @@ class Recovery:
 
 def downgraded(plan: Plan, engine: Engine, error: BaseException) -> Plan:
     """The plan on the next rung. Raises OutOfMemory where there is none."""
-    lower = ladder.below(planner.rungs(plan, engine), plan.placement)
+    under = ladder.lower(fit.rungs(plan, engine), plan.placement)
+    plans = [fit.replaced(plan, placement, engine) for placement in under]
+    helping = [p for p in plans if _helps(p.memory, plan.memory, error)]
+    lower = next(iter(helping or plans), None)
     if lower is None:
         raise OutOfMemory(
             f"{error} The most frugal placement was in use ({plan.placement.step} frame per pass, "
             f"queues of {plan.placement.queue}). What is done is kept: close other programs and "
             f"run the same command again, or choose a smaller --scale."
         ) from error
-    return planner.replaced(plan, lower, engine)
+    return lower
+
+
+def _helps(lower: Memory, now: Memory, error: BaseException) -> bool:
+    """Whether a rung needs less of what ran out: of the GPU's memory where torch says that it was
+    that, of the host's where the system says so, of either where nobody does."""
+    if type(error).__name__ == "OutOfMemoryError":
+        return lower.vram < now.vram
+    if isinstance(error, OutOfMemory):
+        return lower.vram < now.vram or lower.ram < now.ram
+    return lower.ram < now.ram

@@ -28,7 +28,8 @@ from longtake.journal import Journal, load_plan, weigh
 from longtake.media.verify import part as check_part
 from longtake.media.verify import verify
 from longtake.planner.calibration import Calibration, Rate, key, megapixels
-from longtake.planner.planner import Crafts, disk_check
+from longtake.planner.fit import disk_check
+from longtake.planner.planner import Crafts
 from longtake.runtime import allocator, finished, measure, pool, recover, workfolder
 from longtake.runtime import film as films
 from longtake.runtime.measure import Usage

@@ -89,18 +89,8 @@ def known_enough(variants: Sequence[Variant], index: FilmIndex, stop: int) -> bo
 
 def frozen(variant: Variant, excerpt: Excerpt) -> Plan:
     """The whole film's plan as far as the index goes, with only the wanted part of its segments."""
-    index, plan = excerpt.index, variant.plan
-    info = exact_info(plan.info, index)
-    timing = index.timing(info)
-    output = replace(
-        plan.recipe.output, rate=timing.rate, time_base=timing.time_base, variable=timing.variable
-    )
-    recipe = replace(plan.recipe, source=identity(info), output=output)
-    plan = replace(
-        plan, stage="frozen", info=info, recipe=recipe,
-        geometry=replace(plan.geometry, frames=len(index)),
-    )  # fmt: skip
-    length = recipe.segment_frames
+    index, plan = excerpt.index, counted(variant.plan, excerpt.index)
+    length = plan.recipe.segment_frames
     if variant.remembers:
         grid = variant.grid
         cuts = scenes.cuts(index)
@@ -110,6 +100,20 @@ def frozen(variant: Variant, excerpt: Excerpt) -> Plan:
         table = segments.cut(excerpt.frames, length)
         part = tuple(_moved(s, excerpt.first) for s in table)
     return replace(plan, segments=part)
+
+
+def counted(plan: Plan, index: FilmIndex) -> Plan:
+    """The film's plan with what an index knows of it; its frames are those of the index."""
+    info = exact_info(plan.info, index)
+    timing = index.timing(info)
+    output = replace(
+        plan.recipe.output, rate=timing.rate, time_base=timing.time_base, variable=timing.variable
+    )
+    return replace(
+        plan, stage="frozen", info=info,
+        recipe=replace(plan.recipe, source=identity(info), output=output),
+        geometry=replace(plan.geometry, frames=len(index)),
+    )  # fmt: skip
 
 
 def wanted(table: Sequence[Segment], first: int, stop: int) -> tuple[Segment, ...]:

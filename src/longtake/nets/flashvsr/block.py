@@ -173,6 +173,7 @@ class Block(nn.Module):
             turn = Rotation(rotation.cos[slab, rows], rotation.sin[slab, rows])
             queries[slab, rows], keys, values = self.project(x[slab, rows], turn, constants)
             kv.write(slab, rows, keys, values)
+        del keys, values  # not held while others are large
         kv.summarise()
         for slab in queries:
             slab.copy_(sight(slab, kv))

@@ -51,8 +51,8 @@ class KVState:
     two at least; with a larger ratio the state grows by a slab a chunk until it is reached. A chunk
     that fails leaves the state as it was.
 
-    A subclass that keeps the slabs elsewhere makes its own `_empty` (where a layer's tensors
-    lie) and `layer` (bring block `number`'s, start on those of `number + 1`, take `newest` back).
+    A subclass that keeps the slabs elsewhere makes its own `_allocate` (where they lie) and `layer`
+    (bring block `number`'s, start on those of `number + 1`, take `newest` back).
     """
 
     def __init__(
@@ -76,11 +76,14 @@ class KVState:
         self.order: tuple[int, ...] = ()
         """Places of the slabs in use, oldest first."""
         self._newest: tuple[int, ...] = ()
-        shape = self.capacity, windows * BLOCK, dim
+        self._allocate(layers, (self.capacity, windows * BLOCK, dim), dtype)
+        means = self.capacity, windows, dim
+        self._means = [self._empty(means, dtype) for _ in range(layers)]
+
+    def _allocate(self, layers: int, shape: tuple[int, int, int], dtype: torch.dtype) -> None:
+        """Room for the slabs of all layers; `shape` is a layer's."""
         self._keys = [self._empty(shape, dtype) for _ in range(layers)]
         self._values = [self._empty(shape, dtype) for _ in range(layers)]
-        means = self.capacity, windows, dim
-        self._means = [torch.empty(means, dtype=dtype, device=device) for _ in range(layers)]
 
     def _empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         return torch.empty(shape, dtype=dtype, device=self.device)

@@ -1,0 +1,118 @@
+"""Whether a plan fits, and under which placement it does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from longtake.core.errors import DoesNotFit
+from longtake.core.machine import Machine
+from longtake.core.media import VideoInfo
+from longtake.core.plan import Geometry, Memory, Placement, Plan, Recipe
+from longtake.core.ports import Engine
+from longtake.core.task import Limits
+from longtake.planner import footprint, ladder
+from longtake.planner.explain import bytes_
+
+HEADROOM = 0.05  # of free memory that a plan leaves alone
+
+
+def rungs(plan: Plan, engine: Engine) -> list[Placement]:
+    """Every placement this plan may fall back on, the fastest first."""
+    made = plan.geometry.target
+    per_frame = made[0] * made[1] * 3 * (1 if plan.recipe.output.bits <= 8 else 2)
+    return ladder.rungs(engine.grid(plan.recipe.knobs), plan.geometry, plan.placement, per_frame)
+
+
+def replaced(plan: Plan, placement: Placement, engine: Engine) -> Plan:
+    """The same recipe under another placement, with its footprint."""
+    needed = memory(plan.info, plan.geometry, plan.recipe, placement, engine)
+    return replace(plan, placement=placement, memory=needed)
+
+
+def memory(
+    info: VideoInfo, geometry: Geometry, recipe: Recipe, placement: Placement, engine: Engine
+) -> Memory:
+    """Peak bytes of one process under that placement."""
+    return Memory(
+        host=footprint.host(info, geometry, recipe, placement),
+        engine=engine.footprint(geometry, recipe, placement),
+        on_gpu=placement.devices[0].startswith("cuda"),
+    )
+
+
+def budget(plan: Plan, machine: Machine, limits: Limits) -> dict[str, tuple[int, int, str]]:
+    """Need and allowance in bytes of RAM and VRAM, and the words for the allowance."""
+    workers = len(plan.placement.devices)
+    ram = (
+        (limits.ram, "--ram")
+        if limits.ram is not None
+        else (int(machine.free_ram * (1 - HEADROOM)), "free now")
+    )
+    budget = {"RAM": (plan.memory.ram * workers, *ram)}
+    if plan.memory.on_gpu:
+        free = min(g.free for g in machine.gpus if f"cuda:{g.index}" in plan.placement.devices)
+        vram = (
+            (limits.vram, "--vram")
+            if limits.vram is not None
+            else (int(free * (1 - HEADROOM)), "free now")
+        )
+        budget["VRAM"] = (plan.memory.vram, *vram)
+    return budget
+
+
+def fitted(plan: Plan, engine: Engine, machine: Machine, limits: Limits) -> Plan:
+    """A stored plan on the first rung that fits this machine, not above its own placement.
+
+    Raises DoesNotFit.
+    """
+    placements = [plan.placement, *ladder.lower(rungs(plan, engine), plan.placement)]
+    found = first(plan, placements, engine, machine, limits)
+    if found is None:
+        closest = nearest(plan, placements, engine, machine, limits)
+        raise DoesNotFit(lacking(closest, machine, limits))
+    return found
+
+
+def first(
+    plan: Plan, placements: Sequence[Placement], engine: Engine, machine: Machine, limits: Limits
+) -> Plan | None:
+    """The plan under the first placement that fits, or None."""
+    for placement in placements:
+        candidate = replaced(plan, placement, engine)
+        if _excess(candidate, machine, limits) == 0:
+            return candidate
+    return None
+
+
+def nearest(
+    plan: Plan, placements: Sequence[Placement], engine: Engine, machine: Machine, limits: Limits
+) -> Plan:
+    """The plan under the placement that lacks the fewest bytes; of several the most frugal."""
+    candidates = [replaced(plan, p, engine) for p in reversed(placements)]
+    return min(candidates, key=lambda p: _excess(p, machine, limits))
+
+
+def _excess(plan: Plan, machine: Machine, limits: Limits) -> int:
+    """Bytes of RAM and VRAM above what is allowed."""
+    return sum(max(need - have, 0) for need, have, _ in budget(plan, machine, limits).values())
+
+
+def lacking(plan: Plan, machine: Machine, limits: Limits) -> str:
+    """What is needed and what is allowed, in words."""
+    return " ".join(
+        f"{kind}: at least {bytes_(need)} are needed, {bytes_(have)} are allowed ({why})."
+        for kind, (need, have, why) in budget(plan, machine, limits).items()
+        if need > have
+    )
+
+
+def disk_check(plan: Plan, free: int, folder: Path) -> None:
+    """Raises DoesNotFit where the target's file system has too little room for what is left."""
+    if plan.disk.total > free:
+        raise DoesNotFit(
+            f"Disk: about {bytes_(plan.disk.total)} are needed in {folder} "
+            f"({bytes_(plan.disk.parts)} of parts, {bytes_(plan.disk.target)} of the joined film), "
+            f"{bytes_(free)} are free."
+        )
