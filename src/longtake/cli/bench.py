@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from longtake.cli.options import add_flags, add_json, limits_of, task_of
-from longtake.cli.show import print_json, say
-from longtake.core.plain import to_plain
+from longtake.cli.show import measured, rows
 from longtake.planner.calibration import Calibration
 from longtake.planner.explain import bytes_, clock
 from longtake.planner.survey import survey
@@ -73,28 +70,19 @@ def run(given: argparse.Namespace, settings: Settings) -> int:
         tempfile.TemporaryDirectory(prefix="longtake-bench-") as scratch,
         closing(bench(wish, machine, known, Path(scratch))) as steps,
     ):
-        for step in steps:
-            if isinstance(step, Report):
-                print_json(to_plain(step)) if given.json else show(step)
-            elif sys.stderr.isatty():
-                say(Console(file=sys.stderr, highlight=False), "...", step, "dim")
+        measured(steps, show, given.json)
     return 0
 
 
 def show(report: Report) -> None:
     """The report as a table."""
     console = Console(highlight=False)
-    _say(console, _job(report))
+    rows(console, _job(report))
     table = Table("", "fps", "each run", "processor time of a frame", box=None, padding=(0, 2))
     for row in _speeds(report):
         table.add_row(*row)
     console.print(table)
-    _say(console, _rest(report))
-
-
-def _say(console: Console, rows: Iterable[tuple[str, str]]) -> None:
-    for name, value in rows:
-        console.print(Text.assemble((f"{name:10}", "bold"), value), soft_wrap=True)
+    rows(console, _rest(report))
 
 
 def _job(report: Report) -> Iterator[tuple[str, str]]:

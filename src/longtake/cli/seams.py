@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -13,12 +12,10 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from longtake.cli.options import add_flags, add_json, limits_of, task_of
 from longtake.cli.preview import moment
-from longtake.cli.show import print_json, say
-from longtake.core.plain import to_plain
+from longtake.cli.show import measured, rows
 from longtake.planner.calibration import Calibration
 from longtake.planner.explain import clock
 from longtake.planner.survey import survey
@@ -76,27 +73,21 @@ def run(given: argparse.Namespace, settings: Settings) -> int:
         tempfile.TemporaryDirectory(prefix="longtake-seams-") as scratch,
         closing(seams(wish, machine, known, Path(scratch))) as doing,
     ):
-        for step in doing:
-            if isinstance(step, Report):
-                print_json(to_plain(step)) if given.json else show(step)
-            elif sys.stderr.isatty():
-                say(Console(file=sys.stderr, highlight=False), "...", step, "dim")
+        measured(doing, show, given.json)
     return 0
 
 
 def show(report: Report) -> None:
     """The report as a table."""
     console = Console(highlight=False)
-    for name, value in _job(report):
-        console.print(Text.assemble((f"{name:10}", "bold"), value), soft_wrap=True)
+    rows(console, _job(report))
     windows = [f"first {x.frames}" for x in report.rows[0].likeness]
     table = Table("lead", "frames", "work", "", *windows, box=None, padding=(0, 2))
     for row in report.rows:
         for line in lines(row):
             table.add_row(*line)
     console.print(table)
-    for name, value in _rest(report):
-        console.print(Text.assemble((f"{name:10}", "bold"), value), soft_wrap=True)
+    rows(console, _rest(report))
 
 
 def lines(row: Row) -> Iterator[Sequence[str]]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -38,6 +38,8 @@ from longtake.core.plan import Plan
 from longtake.planner.explain import bytes_, clock, explain
 from longtake.runtime.run import Job, run
 
+R = TypeVar("R")
+
 _STAGES = {
     Analysed: "counting frames",
     Advanced: "upscaling",
@@ -52,6 +54,22 @@ def follow(job: Job, as_json: bool) -> int:
     with closing(run(job)) as events:  # type: ignore[type-var]
         draw(events, job.plan.notes, as_json)
     return 0
+
+
+def measured(steps: Iterable[str | R], show: Callable[[R], None], as_json: bool) -> None:
+    """Of a measurement that says what it does, each step while it is done; then its report."""
+    doing = Console(file=sys.stderr, highlight=False)
+    for step in steps:
+        if not isinstance(step, str):
+            print_json(to_plain(step)) if as_json else show(step)
+        elif sys.stderr.isatty():
+            say(doing, "...", step, "dim")
+
+
+def rows(console: Console, pairs: Iterable[tuple[str, str]]) -> None:
+    """Names and values, a line each."""
+    for name, value in pairs:
+        console.print(Text.assemble((f"{name:10}", "bold"), value), soft_wrap=True)
 
 
 def draw(events: Iterator[Event], notes: Sequence[str], as_json: bool) -> None:
