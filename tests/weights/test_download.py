@@ -48,6 +48,13 @@ def test_whatever_breaks_the_file_arrives(host, tmp_path, cuts, here, known, ran
     assert all(isinstance(e, Received | Retried) for e in events)
 
 
+def test_a_long_beginning_that_is_of_no_use_does_not_hide_what_came(host, tmp_path) -> None:
+    (tmp_path / "p").write_bytes(BODY[:-1])
+    host.files, host.cuts = {"a.bin": BODY}, [1] * 8
+    run(host, tmp_path / "p")
+    assert (tmp_path / "p").read_bytes() == BODY
+
+
 def test_five_cuts_cost_nothing_twice(host, tmp_path) -> None:
     host.files, host.cuts = {"a.bin": BODY}, [9_000, 1, 30_000, 2, 100]
     events, _ = run(host, tmp_path / "p")

@@ -76,12 +76,14 @@ def fetch(url: str, partial: Path, sha256: str | None = None) -> Generator[Step,
     """
     if not url.startswith(("http://", "https://")):
         raise Usage(f"{url} is no address that can be fetched: give http:// or https://.")
-    best, fruitless = size(partial), 0
+    best, fruitless, anew = size(partial), 0, False
     while True:
         try:
             return (yield from _attempt(url, partial, sha256))
         except _Broken as broken:
             now = size(partial)
+            if now < best and not anew:  # what was here could not be used; a host that never goes
+                best, anew = 0, True  # on loses it each time, so this counts once
             fruitless = 0 if now > best else fruitless + 1
             best = max(best, now)
             if fruitless == TRIES:
