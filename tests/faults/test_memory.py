@@ -64,10 +64,14 @@ def peaks(job, tmp_path, lengths, *flags) -> list[int]:
     for frames in lengths:
         source = tmp_path / f"{frames}.mp4"
         films.make(source, frames=frames, size=(64, 36), gop=60)
-        done = job("upscale", source, tmp_path / f"out{frames}.mkv", "--scale", "2", *flags)
-        assert done.code == 0, done.last
-        assert done.last["frames"] == frames
-        found.append(done.last["peak_ram"])
+        made = []
+        for turn in range(2):  # what else runs beside a job moves its peak by 2 % and more
+            target = tmp_path / f"out{frames}_{turn}.mkv"
+            done = job("upscale", source, target, "--scale", "2", *flags)
+            assert done.code == 0, done.last
+            assert done.last["frames"] == frames
+            made.append(done.last["peak_ram"])
+        found.append(min(made))
     return found
 
 
