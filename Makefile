@@ -6,11 +6,12 @@ BIN    := .venv/bin
 READY  := .venv/.ready
 DEMO   := build/demo
 TYPED  := src $(wildcard training benchmarks examples)
+PAGE   := build/.page
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-long test-gpu check format bench clean
+.PHONY: help demo test test-long test-gpu check format bench page page-types chromium clean
 
 help: ## what you are reading
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -19,10 +20,10 @@ demo: $(READY) $(DEMO)/clip.mp4 ## upscale an example clip 4x with the built-in 
 	$(BIN)/longtake upscale $(DEMO)/clip.mp4 $(DEMO)/clip_4x.mp4 --scale 4 --engine lite --restart
 	$(BIN)/python examples/side_by_side.py $(DEMO)/clip.mp4 $(DEMO)/clip_4x.mp4 $(DEMO)/side_by_side.png
 
-test: $(READY) ## the whole suite, about four minutes on two cores
-	$(BIN)/pytest -n $(JOBS) --dist loadgroup
+test: $(READY) page chromium ## the whole suite, about fourteen minutes on two cores
+	$(BIN)/pytest -n $(JOBS) --dist loadfile
 
-test-long: $(READY) ## what takes too long for every change: 20 kills, long films
+test-long: $(READY) page chromium ## what takes too long for every change: 20 kills, long films
 	$(BIN)/pytest -m "long and not gpu"
 
 test-gpu: $(READY) ## what needs a CUDA device
@@ -44,8 +45,10 @@ bench: $(READY) ## the figures of benchmarks/ on this machine
 	  echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script || exit 1; \
 	done
 
+page: $(PAGE) ## the service's page, where there is Node 20.19 or newer
+
 clean: ## remove all that make made
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
+	rm -rf .venv build dist page/node_modules src/longtake/service/page .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- set-up: once, and again when the pins change ------------------------------------------------
@@ -68,3 +71,19 @@ $(READY): pyproject.toml constraints.txt | $(BIN)/python
 
 $(DEMO)/clip.mp4: examples/make_clip.py | $(READY)
 	$(BIN)/python examples/make_clip.py $@
+
+# Tests that need the page or a browser are skipped, and say so, where these cannot be had.
+$(PAGE): page/package-lock.json page/index.html page/vite.config.ts $(shell find page/src page/public -type f 2>/dev/null)
+	@mkdir -p $(@D)
+	@if node -e 'let [a,b]=process.versions.node.split(".");process.exit(a>20||a==20&&b>=19?0:1)' 2>/dev/null; \
+	  then cd page && npm ci --include=dev --no-audit --no-fund --loglevel=error && npm run --silent build; \
+	  else echo "no Node 20.19 or newer: the page is not built"; fi
+	@touch $@
+
+page-types: $(READY) ## the page's types, out of the API's contract
+	$(BIN)/python page/openapi.py build/openapi.json
+	cd page && npm run --silent types
+
+chromium:
+	@command -v chromium chromium-browser google-chrome >/dev/null || $(call apt,chromium) \
+	  || echo "no Chromium: tests of the page are skipped"

@@ -11,7 +11,8 @@ from longtake.core.media import VideoInfo
 from longtake.core.plan import Plan
 from longtake.core.plugins import find
 from longtake.core.task import Limits, Upscale
-from longtake.planner.planner import Crafts, estimate
+from longtake.planner.choices import Crafts
+from longtake.planner.planner import estimate
 from longtake.runtime.prepare import sink_for
 
 GiB = 1 << 30
@@ -50,7 +51,7 @@ def a_plan(
         **{"source": Path("in.mp4"), "target": Path("out.mp4"), "engine": "resize", **(task or {})}
     )
     engine, sink = find("engines", wish.engine), sink_for(wish.target)
-    crafts = Crafts(engine=engine, sink=sink, sha256=lambda path: "0" * 64, only_plan=True)
+    crafts = Crafts(works=engine, sink=sink, sha256=lambda path: "0" * 64, only_plan=True)
     return estimate(
         wish, info or an_info(), (1, False), crafts, machine or a_machine(), limits or Limits()
     )  # fmt: skip

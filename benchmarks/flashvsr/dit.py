@@ -19,12 +19,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from longtake.engines._flashvsr_memory import slice_tokens
 from longtake.nets.flashvsr import backends
 from longtake.nets.flashvsr.attention import BLOCK, block_budget, local_mask
 from longtake.nets.flashvsr.block import Block, DiTConfig, Sight
 from longtake.nets.flashvsr.dit import Constants, DiT, Settings
 from longtake.nets.flashvsr.state import KVState
-from longtake.nets.rope import Rotation, grid_rotation, rotate
+from longtake.nets.rope import grid_rotation, rotate
 
 CONFIG = DiTConfig()
 SIZES = ("768x1408", "1152x1920")  # the second is 1080p, padded
@@ -68,7 +69,10 @@ def prepared(size: str, device: torch.device, attend: backends.Attend) -> Case:
     state = KVState(
         layers=CONFIG.layers, windows=windows, dim=CONFIG.dim, dtype=torch.bfloat16, device=device
     )
-    settings = Settings(topk_ratio=2 * 768 * 1280 / (height * width), attend=attend)
+    settings = Settings(
+        topk_ratio=2 * 768 * 1280 / (height * width), attend=attend,
+        slice_tokens=slice_tokens(windows),
+    )  # fmt: skip
     case = Case(net, constants, state, settings, height, width)
     chunk(case, 6, 0)
     return case
@@ -125,8 +129,8 @@ def parts(case: Case, names: list[str]) -> Iterator[Row]:
         lambda: F.scaled_dot_product_attention(queries, constants.text_keys, constants.text_values),
         4e-12 * t * TEXT_TOKENS * dim,
     )
-    tables = grid_rotation(range(6, 8), case.height // 16, case.width // 16, 128, device)
-    turn = Rotation(tables.cos.flatten(0, 2), tables.sin.flatten(0, 2))
+    turns = grid_rotation(range(6, 8), case.height // 16, case.width // 16, 128, device)
+    turn = turns.flatten(0, 2)
     yield "rotation of q and k", lambda: [rotate(heads, turn), rotate(heads, turn)], 0.0
     shift, scale = constants.modulation[0], constants.modulation[1]
     yield (
@@ -168,13 +172,6 @@ def attention_parts(case: Case, queries: Tensor, names: list[str]) -> Iterator[R
 # --- table ---------------------------------------------------------------------------------------
 
 
-def compiled(case: Case) -> None:
-    """Compile what lies between attention and attention in each block."""
-    for block in case.net.blocks:
-        for part in ("project", "finish"):
-            setattr(block, part, torch.compile(getattr(block, part), dynamic=False))
-
-
 def show(what: str, work: Callable[[], object], tflop: float, times: int, repeat: int) -> None:
     middle, least, most = (times * ms for ms in milliseconds(work, repeat))
     rate = f"{times * tflop / middle * 1e3:.0f}" if tflop else "-"
@@ -203,11 +200,8 @@ def table(size: str, given: argparse.Namespace) -> None:
     torch.cuda.reset_peak_memory_stats(device)
     show("whole chunk", lambda: chunk(case), total, 1, given.repeat)
     peak = torch.cuda.max_memory_allocated(device) / MiB
-    compiled(case)
-    show("whole chunk, compiled", lambda: chunk(case), total, 1, given.repeat)
-    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     weights = sum(p.nbytes for p in case.net.parameters()) / MiB
-    print(f"\npeak {peak:.0f} MiB, of it weights {weights:.0f} MiB; {graphs} graphs compiled")
+    print(f"\npeak {peak:.0f} MiB, of it weights {weights:.0f} MiB")
 
 
 def main() -> None:

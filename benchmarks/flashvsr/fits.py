@@ -18,7 +18,8 @@ from longtake.core.plan import Plan
 from longtake.core.plugins import find
 from longtake.core.task import Limits, Upscale
 from longtake.planner import machines
-from longtake.planner.planner import Crafts, estimate
+from longtake.planner.choices import Crafts
+from longtake.planner.planner import estimate
 from longtake.runtime.prepare import sink_for
 
 GiB = 1 << 30
@@ -27,19 +28,19 @@ CARDS = (8, 12, 16, 24, 48)
 MODES = ("tiny", "full")
 
 
-def planned(mode: str, height: int, vram: int, ram: float = 256) -> Plan:
+def planned(mode: str, height: int, vram: int, ram: float = 256, tile: int = 0) -> Plan:
     """Twice a film's size on a GPU with `vram` GiB. Raises DoesNotFit."""
     about = {"gpu": "a GPU", "vram": vram, "capability": "8.9", "ram": ram, "cores": 16}
     task = Upscale(
         source=Path("in.mp4"), target=Path("out.mp4"), scale=Fraction(2), engine="flashvsr",
-        set={"mode": mode, "folder": "no-weights-are-needed"}, codec="x264",
+        set={"mode": mode, "folder": "no-weights-are-needed", "tile": tile}, codec="x264",
     )  # fmt: skip
     info = VideoInfo(
         path=task.source, container="mov,mp4", codec="h264", width=SIZES[height] // 2,
         height=height // 2, frames=7200, rate=Fraction(24), time_base=Fraction(1, 24),
     )  # fmt: skip
     crafts = Crafts(
-        engine=find("engines", "flashvsr"), sink=sink_for(task.target), sha256=str,
+        works=find("engines", "flashvsr"), sink=sink_for(task.target), sha256=str,
         only_plan=True,
     )  # fmt: skip
     machine = machines.machine(f"{vram} GiB", about)

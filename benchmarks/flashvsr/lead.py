@@ -25,15 +25,17 @@ from torch import nn
 from longtake.core.media import Clip, Pixels
 from longtake.engines._color_fix import adain
 from longtake.engines._flashvsr_frames import Front, Window
-from longtake.engines._flashvsr_memory import SLICE_TOKENS
+from longtake.engines._flashvsr_memory import slice_tokens
 from longtake.engines._flashvsr_schedule import AHEAD, FRAMES, STEP
-from longtake.engines._flashvsr_stream import Draw, Model, Parts, SmallDecoding
+from longtake.engines._flashvsr_stream import Draw, Model, SmallDecoding
+from longtake.engines._flashvsr_tiles import tiles
 from longtake.engines._noise import noise
+from longtake.engines._parts import Parts
 from longtake.engines.flashvsr import plugin
 from longtake.media.color import luma_weights
 from longtake.nets.flashvsr import backends
 from longtake.nets.flashvsr.block import DiTConfig
-from longtake.nets.flashvsr.decoder import DecoderConfig, TCDecoder
+from longtake.nets.flashvsr.decoder import DecoderConfig, TCDecoder, fused
 from longtake.nets.flashvsr.dit import DiT, Settings
 from longtake.nets.flashvsr.projector import Projector, ProjectorConfig
 from longtake.nets.flashvsr.state import KVState
@@ -70,7 +72,7 @@ def model_of(size: tuple[int, int], attention: str, device: torch.device, seed: 
         constants = dit.prepare(text)
     dit.release()
     projector = drawn(lambda: Projector(ProjectorConfig(variant="causal")), device)
-    decoder = drawn(lambda: TCDecoder(DecoderConfig()), device)
+    decoder = fused(drawn(lambda: TCDecoder(DecoderConfig()), device))
     for net in (projector, decoder):
         arrange(net)
 
@@ -86,7 +88,7 @@ def model_of(size: tuple[int, int], attention: str, device: torch.device, seed: 
         constants=constants,
         settings=Settings(
             topk_ratio=2 * 768 * 1280 / (height * width), attend=backends.BACKENDS[attention],
-            slice_tokens=SLICE_TOKENS,
+            slice_tokens=slice_tokens(height * width // 128**2),
         ),
         kv=partial(
             KVState, layers=CONFIG.layers, windows=height * width // 128**2, dim=CONFIG.dim,
@@ -94,7 +96,7 @@ def model_of(size: tuple[int, int], attention: str, device: torch.device, seed: 
         ),
         decoding=SmallDecoding, noise=draw,
         enlarge=Front(size=size, device=str(device), dtype=DTYPE, official=False), fix=adain,
-        dtype=DTYPE, size=size, bits=8,
+        dtype=DTYPE, size=size, bits=8, tiles=tiles(size, 0),
     )  # fmt: skip
 
 
@@ -154,7 +156,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--size", default="768x1408", help="HxW, px of the output")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--attention", default="dense", choices=backends.BACKENDS)
+    parser.add_argument("--attention", default="flex", choices=backends.BACKENDS)
     given = parser.parse_args()
     device = torch.device(given.device)
     if device.type == "cuda" and not torch.cuda.is_available():

@@ -51,7 +51,7 @@ def one(
     launch()
     machine, known = survey(), Calibration(target.with_suffix(".json"))
     task = Upscale(
-        source=source, target=target, scale=Fraction(scale), set=knobs, preset="ultrafast", crf=30
+        source=source, target=target, scale=Fraction(scale), set=knobs, effort="ultrafast", crf=30
     )
     plan, crafts = draft(task, Limits(devices=device), machine, known)
     if step:

@@ -47,7 +47,7 @@ def rows(engine: str, quick: bool) -> list[tuple[str, str, tuple[str, ...]]]:
     base = ("--engine", engine, "--scale", "2")
     return [
         *plain,
-        ("480p", "x2 medium", (*base, "--preset", "medium")),
+        ("480p", "x2 medium", (*base, "--effort", "medium")),
         ("480p", "x2 10 bit", (*base, "--bits", "10")),
         ("480p", "x2 ffv1", (*base, "--codec", "ffv1")),
     ]

@@ -53,7 +53,7 @@ def bash(script, tmp_path):
 def test_commands_and_their_own_flags(bash) -> None:
     assert bash("") == sorted(COMMANDS)
     assert bash("ups") == ["upscale"]
-    assert bash("plan", "") == ["upscale"]
+    assert bash("plan", "") == ["generate", "upscale"]
     assert bash("upscale", "--rec") == ["--recursive"]
     assert bash("recover", "--rec") == []
     assert {"--scale", "--engine", "--to", "--json"} <= set(bash("upscale", "in.mp4", "--"))
@@ -61,7 +61,7 @@ def test_commands_and_their_own_flags(bash) -> None:
 
 def test_choices_and_plugins(bash) -> None:
     assert bash("upscale", "--engine", "") == names("engines")
-    assert bash("upscale", "a", "b", "--preset", "very") == ["veryfast"]
+    assert bash("upscale", "a", "b", "--effort", "very") == ["veryfast"]
     assert bash("upscale", "--scale", "") == sorted(["1.5", "2", "3", "4"])
     assert bash("plan", "upscale", "in", "out", "--to", "") == names("media.sinks")
     assert bash("upscale", "--drop", "att") == ["attachments"]

@@ -33,7 +33,7 @@ def test_ten_everyday_flags_and_the_rest_in_a_group_of_their_own() -> None:
         "--json", "--restart",
     ]  # fmt: skip
     assert set(shown["advanced options"]) == {
-        "--codec", "--crf", "--preset", "--bits", "--seed", "--rate", "--assume-color",
+        "--codec", "--crf", "--effort", "--preset", "--bits", "--seed", "--rate", "--assume-color",
         "--pre-width", "--deinterlace", "--drop", "--keep", "--place",
     }  # fmt: skip
 
@@ -222,7 +222,7 @@ def test_engines_lists_knobs_with_their_ranges(longtake) -> None:
     for word in ("lite", "resize", "kernel", "lanczos | bicubic", "segment_frames", "8 .. 100000"):
         assert word in shown.stdout, shown.stdout
     listed = json.loads(longtake("engines", "--json").stdout)
-    assert {e["name"] for e in listed} == {"flashvsr", "lite", "resize"}
+    assert {e["name"] for e in listed} == {"flashvsr", "lite", "resize", "wan"}
 
 
 def test_probe_says_what_a_file_holds(longtake, film) -> None:

@@ -211,7 +211,7 @@ def test_pictures_that_were_about_to_be_replaced_come_back(job, begun, tmp_path)
         ("--scale", "1.5", "--engine", "resize", "--set", "kernel=bicubic", "segment_frames=9"),
         ("--height", "1080", "--frames", "5:", "--rate", "24000/1001", "--drop", "audio,tail"),
         ("--codec", "ffv1", "--bits", "10", "--crf", "3", "--seed", "7", "--frames", ":9"),
-        ("--assume-color", "bt709-full", "--deinterlace", "bwdif", "--preset", "slow"),
+        ("--assume-color", "bt709-full", "--deinterlace", "bwdif", "--effort", "slow"),
     ],
 )
 def test_the_flags_of_a_task_make_that_task(words) -> None:

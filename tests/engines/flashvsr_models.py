@@ -13,7 +13,9 @@ from torch import Tensor
 
 from longtake.core.media import Clip
 from longtake.engines._color_fix import adain
-from longtake.engines._flashvsr_stream import Model, Parts, SmallDecoding, VaeDecoding, no_fix
+from longtake.engines._flashvsr_stream import Model, SmallDecoding, VaeDecoding, no_fix
+from longtake.engines._flashvsr_tiles import tiles
+from longtake.engines._parts import Parts
 from longtake.nets.flashvsr.block import DiTConfig
 from longtake.nets.flashvsr.decoder import DecoderConfig, TCDecoder
 from longtake.nets.flashvsr.dit import DiT, Settings
@@ -103,7 +105,7 @@ def official_model(stored: dict[str, Tensor], about: dict[str, Any], colored: bo
         noise=lambda window: lambda latents: noise[:, :, latents.start : latents.stop],
         enlarge=lambda frame: video(torch.from_numpy(frame)[None], times)[:, :, 0],
         fix=adain if colored else no_fix,
-        dtype=torch.float32, size=(width, height), bits=16,
+        dtype=torch.float32, size=(width, height), bits=16, tiles=tiles((width, height), 0),
     )  # fmt: skip
 
 

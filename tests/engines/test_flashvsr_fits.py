@@ -15,7 +15,7 @@ import torch
 from longtake.core.errors import DoesNotFit, OutOfMemory, Usage
 from longtake.core.plan import Plan
 from longtake.core.task import Limits
-from longtake.engines._flashvsr_state import HostHistory, HostKV
+from longtake.engines._flashvsr_state import Desk, HostHistory, HostKV
 from longtake.engines.flashvsr import plugin
 from longtake.nets.flashvsr.state import KVState
 from longtake.offload import _locked
@@ -79,10 +79,11 @@ def test_slabs_on_the_host_are_the_slabs(folder) -> None:
     sizes = {"layers": 5, "windows": 2, "dim": 4, "dtype": torch.float32}
     torch.manual_seed(0)
     for kv_ratio in (1, 3, 5):
-        states = [
-            kind(**sizes, kv_ratio=kv_ratio, device=torch.device("cpu"))
-            for kind in (KVState, HostKV)
-        ]
+        cpu = torch.device("cpu")
+        here = KVState(**sizes, kv_ratio=kv_ratio, device=cpu)
+        desk = Desk((here.capacity, 256, 4), torch.float32, cpu)
+        there = HostKV(desk=desk, **sizes, kv_ratio=kv_ratio, device=cpu)
+        states = [here, there]
         for slabs in (3, 1, 1, 1, 1, 1, 1):
             fresh = torch.rand(5, 2, slabs, 256, 4)
             with states[0].chunk(slabs), states[1].chunk(slabs):
@@ -96,7 +97,7 @@ def test_slabs_on_the_host_are_the_slabs(folder) -> None:
                         for place in states[0].order:
                             for name in ("keys", "values", "key_means"):
                                 assert torch.equal(getattr(a, name)[place], getattr(b, name)[place])
-        assert sum(x.nbytes for pair in states[1]._buffers for x in pair) * 5 == 2 * sum(
+        assert sum(x.nbytes for pair in desk.buffers for x in pair) * 5 == 2 * sum(
             x.nbytes for x in [*states[0]._keys, *states[0]._values]
         )
 
@@ -134,7 +135,7 @@ def replace_used(laid: _locked.Layout) -> _locked.Layout:
 def on_a_gpu(**limits: object) -> Plan:
     """1080p with the official sizes on 24 GiB, planned without weights."""
     return a_plan(
-        {"engine": "flashvsr", "scale": Fraction(2), "set": {"attention": "dense"}},
+        {"engine": "flashvsr", "scale": Fraction(2), "set": {"attention": "gathered"}},
         an_info(width=960, height=540),
         a_machine(gpus=(a_gpu(free=24 * GiB),), torch="2.13.0", free_ram=60 * GiB),
         Limits(**limits),  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,14 +24,16 @@ from longtake.core.plan import Footprint
 from longtake.core.plugins import find
 from longtake.engines import _flashvsr_files as files
 from longtake.engines import _flashvsr_memory as memory
-from longtake.engines import _flashvsr_stream as stream
 from longtake.engines._color_fix import adain
 from longtake.engines._flashvsr_frames import padded_size
-from longtake.engines._flashvsr_state import HostHistory, HostKV
-from longtake.engines._flashvsr_stream import Model, Parts, SmallDecoding, VaeDecoding
+from longtake.engines._flashvsr_state import Desk, HostHistory, HostKV, ParkedDecoding
+from longtake.engines._flashvsr_stream import Model, SmallDecoding, VaeDecoding
+from longtake.engines._flashvsr_tiles import Tiles, tiles
+from longtake.engines._parts import Parts
+from longtake.engines._pixels import Leaving
 from longtake.engines.flashvsr import plugin
 from longtake.nets.flashvsr.block import DiTConfig
-from longtake.nets.flashvsr.decoder import DecoderConfig, TCDecoder
+from longtake.nets.flashvsr.decoder import DecoderConfig, TCDecoder, fused
 from longtake.nets.flashvsr.dit import DiT, Settings
 from longtake.nets.flashvsr.projector import Projector, ProjectorConfig
 from longtake.nets.flashvsr.state import KVState
@@ -62,11 +65,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.make(tmp_path_factory.mktemp("weights") / "flashvsr-v1.1")
 
 
-def on_meta(
-    mode: str, size: tuple[int, int], state: str, at: memory.Measures, shapes: files.Shapes
-) -> Model:
+def on_meta(mode: str, grid: Tiles, state: str, at: memory.Measures, shapes: files.Shapes) -> Model:
     """The model without values; attention gives a tensor of the right shape."""
-    wide, tall = padded_size(size)
+    wide, tall = grid.size
+    desks: list[Desk] = []
 
     def attend(queries: Tensor, keys: Tensor, values: Tensor, selection: object) -> Tensor:
         return torch.empty_like(queries)
@@ -76,10 +78,24 @@ def on_meta(
             return {}
         return HostHistory(META, memory.vae_frames(at, shapes.decoder))
 
+    small: Any = SmallDecoding
+    if mode == "tiny" and state == "host" and at.lanes > 1:
+        sizes = memory.small_decoder_frames(at, shapes.decoder)
+        small = partial(ParkedDecoding, META, sizes)
+
+    def kv() -> KVState:
+        about: Any = {"layers": at.layers, "windows": at.windows, "dim": 1536, "dtype": DTYPE}
+        if state == "device":
+            return KVState(**about, device=META)
+        if not desks:
+            desks.append(Desk((at.slabs, at.slab_tokens, 1536), DTYPE, META))
+        return HostKV(desk=desks[0], **about, device=META)
+
     with META:
         dit = DiT(DiTConfig(layers=at.layers))
         projector = Projector(ProjectorConfig(variant="causal"))
-        decoder = TCDecoder(DecoderConfig()) if mode == "tiny" else WanVae(VaeConfig(encoder=False))
+        tiny_one = fused(TCDecoder(DecoderConfig()))
+        decoder = tiny_one if mode == "tiny" else WanVae(VaeConfig(encoder=False))
         parts = Parts({"projector": projector, "dit": dit, "decoder": decoder}).to(DTYPE)
         arrange(projector)
         arrange(decoder)
@@ -87,17 +103,15 @@ def on_meta(
     dit.release()
     return Model(
         parts=parts, constants=constants,
-        settings=Settings(topk_ratio=1.0, attend=attend, slice_tokens=memory.SLICE_TOKENS),
-        kv=partial(
-            HostKV if state == "host" else KVState, layers=at.layers,
-            windows=wide * tall // 128**2, dim=1536, dtype=DTYPE, device=META,
+        settings=Settings(
+            topk_ratio=1.0, attend=attend, slice_tokens=memory.slice_tokens(at.windows)
         ),
-        decoding=SmallDecoding if mode == "tiny" else partial(VaeDecoding, history),
+        kv=kv, decoding=small if mode == "tiny" else partial(VaeDecoding, history),
         noise=lambda window: lambda latents: torch.empty(
             1, 16, len(latents), tall // 8, wide // 8, dtype=DTYPE, device=META
         ),
         enlarge=lambda frame: torch.empty(1, 3, tall, wide, device=META),
-        fix=adain, dtype=DTYPE, size=size, bits=8,
+        fix=adain, dtype=DTYPE, size=grid.size, bits=8, tiles=grid,
     )  # fmt: skip
 
 
@@ -109,18 +123,28 @@ CELLS += [("tiny", (960, 540), place, 8) for place in PLACES[1:-1]]
 CELLS += [("full", (960, 540), PLACES[-1], 8), ("full", (1920, 1080), PLACES[-1], 3)]
 
 
-@pytest.mark.parametrize(("mode", "size", "place", "layers"), CELLS)
-def test_a_stream_needs_what_was_said(folder, monkeypatch, mode, size, place, layers) -> None:
+@pytest.mark.parametrize(
+    ("mode", "size", "place", "layers", "tile"),
+    [(*cell, 0) for cell in CELLS]
+    + [
+        ("tiny", (1920, 1080), PLACES[-1], 8, 1024),
+        ("tiny", (960, 540), PLACES[0], 8, 640),
+        ("full", (1920, 1080), PLACES[-1], 2, 1152),
+    ],
+)
+def test_a_stream_needs_what_was_said(folder, monkeypatch, mode, size, place, layers, tile) -> None:
     """On the device: what lies on the host is not counted, weights are where they take turns."""
     offload, state = place
-    monkeypatch.setattr(stream, "to_pixels", lambda floats, made, number: None)
+    monkeypatch.setattr(Leaving, "arrive", lambda self: None)
+    monkeypatch.setattr(Leaving, "_taken", lambda self, made: None)  # to the host
     monkeypatch.setattr(_locked, "blocks", on_the_host)
-    plan = tiny.planned(folder, mode=mode, scale=Fraction(2))
+    plan = tiny.planned(folder, mode=mode, scale=Fraction(2), tile=tile)
     recipe = replace(plan.recipe, numerics=replace(plan.recipe.numerics, dtype="bfloat16"))
     geometry, shapes = replace(plan.geometry, target=size), official(mode, layers)
     placement = replace(plan.placement, devices=("cuda:0",), offload=offload, state=state)
     said = memory.footprint(geometry, recipe, placement, shapes, Footprint())
-    model = on_meta(mode, size, state, memory.measures(geometry, recipe, shapes), shapes)
+    at = memory.measures(geometry, recipe, shapes)
+    model = on_meta(mode, tiles(padded_size(size), tile), state, at, shapes)
     frames = [Clip(pixels=np.zeros((22, 4, 4, 3), np.uint8), start=0)]
     swap = offload == "swap"
     with find("offload", "swap").attach(model.parts, "meta") if swap else nullcontext():

@@ -59,29 +59,34 @@ def test_nan_is_tried_once_more_and_then_named(job, film, tmp_path, straight) ->
     assert not target.exists()
 
 
-def peaks(job, tmp_path, lengths, *flags) -> list[int]:
-    found = []
+TURNS = 6
+
+
+def flat(job, tmp_path, lengths, *flags) -> None:
+    """The longer film needs at most 5 % more. What else runs beside a job moves its peak by as
+    much, and only upwards for what counts here: the lowest peak of each length is compared, after
+    two turns and, where that is not yet enough, after more."""
+    found: dict[int, list[int]] = {frames: [] for frames in lengths}
     for frames in lengths:
-        source = tmp_path / f"{frames}.mp4"
-        films.make(source, frames=frames, size=(64, 36), gop=60)
-        made = []
-        for turn in range(2):  # what else runs beside a job moves its peak by 2 % and more
-            target = tmp_path / f"out{frames}_{turn}.mkv"
+        films.make(tmp_path / f"{frames}.mp4", frames=frames, size=(64, 36), gop=60)
+    for turn in range(TURNS):
+        for frames, made in found.items():
+            source, target = tmp_path / f"{frames}.mp4", tmp_path / f"out{frames}_{turn}.mkv"
             done = job("upscale", source, target, "--scale", "2", *flags)
             assert done.code == 0, done.last
             assert done.last["frames"] == frames
             made.append(done.last["peak_ram"])
-        found.append(min(made))
-    return found
+        short, long = (min(made) for made in found.values())
+        if turn and long <= 1.05 * short:
+            return
+    pytest.fail(f"{found}")
 
 
 def test_memory_is_flat_in_length(job, tmp_path) -> None:
     """N1: twenty times the film, no more memory."""
-    short, long = peaks(job, tmp_path, (900, 18_000), "--engine", "resize")
-    assert long <= 1.05 * short, (short, long)
+    flat(job, tmp_path, (900, 18_000), "--engine", "resize")
 
 
 @pytest.mark.long
 def test_memory_is_flat_in_length_with_the_built_in_model(job, tmp_path) -> None:
-    short, long = peaks(job, tmp_path, (900, 18_000), "--engine", "lite")
-    assert long <= 1.05 * short, (short, long)
+    flat(job, tmp_path, (900, 18_000), "--engine", "lite")

@@ -16,7 +16,7 @@ from tests.nets.flashvsr.test_dit import CHUNKS, SETTINGS, Stream, tiny
 
 pytestmark = pytest.mark.gpu
 GPU = torch.device("cuda:0")
-FAST = [name for name in backends.BACKENDS if name not in ("reference", "dense")]
+FAST = [name for name in backends.BACKENDS if name != "reference"]
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,7 @@ from av.stream import Disposition
 from numpy.typing import NDArray
 
 from longtake.core.media import Color
+from longtake.media import encoders
 
 RGB = NDArray[np.uint8]
 Picture = Callable[[int], RGB]
@@ -88,7 +89,8 @@ def make(
         tone: Any = out.add_stream(*_tone_codec(path)) if sound else None
         art = _add_cover(out, path) if cover else None
         out.set_chapters(_chapters(chapters, frames / rate))
-        out.start_encoding()
+        with encoders.ordinary_priority():
+            out.start_encoding()
         if art is not None:
             out.mux(art)
         for i in range(frames):

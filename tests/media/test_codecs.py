@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
+import sys
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -166,6 +168,16 @@ def test_tiff_comes_back_exactly(tmp_path: Path, bits: int) -> None:
     cut.write_bytes(cut.read_bytes()[:200])
     with pytest.raises(verify.VerifyFailed, match="frame 4: cannot be decoded"):
         list(verify.verify(target, film, job))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
+def test_no_encoder_makes_this_process_real_time(tmp_path: Path) -> None:
+    """libsvtav1 does when root opens it, and all else on the machine stands still."""
+    given = np.zeros((2, 96, 128, 3), np.uint8)
+    with SINKS["mkv"].open(tmp_path / "part.mkv", output(**SMALL), AV1, 0) as writer:
+        writer.write(Clip(pixels=given, start=0), range(2))
+        seen = {os.sched_getscheduler(int(task)) for task in os.listdir("/proc/self/task")}
+    assert seen == {os.SCHED_OTHER}
 
 
 def test_what_is_told_to_each_encoder_follows_from_the_recipe(

@@ -255,7 +255,7 @@ def test_a_second_film_in_the_source_is_copied(tmp_path: Path, sink: str, contai
     film = regular(48, out, info)
     job = fakes.plan(film, out, X264, cuts(48, 20))
     target = fakes.joined(SINKS[sink], film, job, tmp_path, f"out.{sink}")
-    assert list(verify.verify(target, film, job)) == [48]
+    assert list(verify.verify(target, film, job))[-1] == 48
     with av.open(str(target)) as file:
         assert [s.width for s in file.streams.video] == [64, 96]
         times = [f.pts * f.time_base for f in file.decode(video=0) if f.pts is not None]

@@ -48,7 +48,7 @@ def test_what_is_right_passes(tmp_path: Path, source: Path, sink: str, encoder: 
     tags = Color(matrix=6, primaries=6, transfer=6, full_range=False)
     film, job = right(source, encoder, sar=Fraction(64, 45), rotation=270, color=tags)
     target = fakes.joined(SINKS[sink], film, job, tmp_path, f"out.{sink}")
-    assert list(verify.verify(target, film, job)) == [FRAMES]
+    assert list(verify.verify(target, film, job)) == [verify.TELL, FRAMES]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_black_and_still_sources_may_be_so(tmp_path: Path, source: Path) -> None
     for spoil in (black, frozen):
         spoil(film.pixels)
     target = fakes.joined(mp4.plugin, film, job, tmp_path, "out.mp4")
-    assert list(verify.verify(target, film, job)) == [FRAMES]
+    assert list(verify.verify(target, film, job)) == [verify.TELL, FRAMES]
 
 
 def spoil_frame(target: Path, number: int) -> None:

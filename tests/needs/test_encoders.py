@@ -16,7 +16,8 @@ from longtake.core.plugins import find
 from longtake.core.task import Limits, Upscale
 from longtake.media import encoders
 from longtake.planner.calibration import Calibration
-from longtake.planner.planner import Crafts, estimate
+from longtake.planner.choices import Crafts
+from longtake.planner.planner import estimate
 from longtake.planner.survey import survey
 from longtake.runtime.prepare import draft, replay, sink_for
 from tests.media import films
@@ -99,7 +100,7 @@ def planned(codec: str, why: str | None, **task):
     wish = Upscale(source=Path("in.mp4"), target=Path("out.mp4"), engine="resize", codec=codec,
                    **task)  # fmt: skip
     crafts = Crafts(
-        engine=find("engines", "resize"), sink=sink_for(wish.target), sha256=str,
+        works=find("engines", "resize"), sink=sink_for(wish.target), sha256=str,
         lacking=lambda name: why if name.startswith("nvenc") else None,
     )  # fmt: skip
     machine = a_machine(gpus=(a_gpu(name="RTX 4090"),))

@@ -35,10 +35,9 @@ def shipped(request):
 
 
 @pytest.fixture(autouse=True)
-def _inference():
+def _threads():
     threads = torch.get_num_threads()
-    with torch.inference_mode():
-        yield
+    yield
     torch.set_num_threads(threads)
 
 

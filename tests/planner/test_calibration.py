@@ -28,7 +28,7 @@ def test_new_figures_count_at_least_as_much_as_old_ones(tmp_path) -> None:
 
 
 def test_other_engines_and_machines_are_other_entries() -> None:
-    plan, other = a_plan(), a_plan({"preset": "fast"})
+    plan, other = a_plan(), a_plan({"effort": "fast"})
     names = {
         key(plan.recipe, plan.placement, a_machine()),
         key(plan.recipe, plan.placement, a_machine(cores=8)),

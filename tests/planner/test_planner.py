@@ -110,6 +110,7 @@ def test_every_rung_needs_no_more_than_the_one_before() -> None:
 @pytest.mark.parametrize(
     ("asked", "devices"),
     [("auto", ("cuda:0",)), ("all", ("cuda:0", "cuda:1")), ("cpu", ("cpu",)),
+     ("cuda:0-1", ("cuda:0", "cuda:1")), ("cpu:1-3", ("cpu:1", "cpu:2", "cpu:3")),
      ("cuda:1", ("cuda:1",)), ("cpu:0,1", ("cpu:0", "cpu:1"))],
 )  # fmt: skip
 def test_devices(asked, devices) -> None:
@@ -119,7 +120,9 @@ def test_devices(asked, devices) -> None:
     assert plan.memory.on_gpu == devices[0].startswith("cuda")
 
 
-@pytest.mark.parametrize("asked", ["gpu", "cuda:x", "cuda:0,0", "cuda:7"])
+@pytest.mark.parametrize(
+    "asked", ["gpu", "cuda:x", "cuda:0,0", "cuda:7", "cuda:1-0", "cuda:0-", "cuda:-1", "cpu:0,"]
+)
 def test_devices_that_are_not_there(asked) -> None:
     machine = a_machine(gpus=(a_gpu(),), torch="2.13.0")
     with pytest.raises(Usage, match="--devices"):

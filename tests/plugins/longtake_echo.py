@@ -62,6 +62,9 @@ class Echo:
     def decide(self, knobs: Knobs, machine: Machine, device: str) -> tuple[Knobs, tuple[str, ...]]:
         return knobs, ()
 
+    def leaner(self, knobs: Knobs, geometry: Geometry) -> Iterable[Knobs]:
+        return ()
+
     def dtype(self, machine: Machine, device: str, knobs: Knobs) -> str:
         return "uint8"
 

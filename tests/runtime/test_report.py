@@ -12,7 +12,7 @@ import pytest
 
 from longtake.media.stills import embedded
 from longtake.runtime.report import Moment, Plot, Report, Rows, stamp
-from tests.browser import CHROMIUM, Browser
+from tests.browser import chromium
 
 VOID = {"meta", "img", "input", "br", "link"}
 
@@ -136,62 +136,70 @@ SEEN = """
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not here")
-    with Browser(tmp_path_factory.mktemp("profile")) as found:
+def browser():
+    with chromium() as found:
         yield found
 
 
-@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
-def test_the_slider_moves_in_a_browser(browser, page, tmp_path, width, height) -> None:
-    """By mouse, by key and by choice; the page fits the window and asks for nothing outside it."""
-    browser.requests.clear()
+@pytest.fixture(params=[(1280, 900), (390, 844)], ids=["desk", "phone"])
+def view(browser, page, tmp_path, request):
+    """The page in a window; it raises no error and asks for nothing outside its folder."""
     (tmp_path / "report.html").write_text(page, encoding="utf-8")
-    browser.open(tmp_path / "report.html", width, height)
+    width, height = request.param
+    view = browser.new_page(viewport={"width": width, "height": height})
+    asked, errors = [], []
+    view.on("request", lambda request: asked.append(request.url))
+    view.on("pageerror", lambda error: errors.append(error))
+    view.goto((tmp_path / "report.html").as_uri())
+    yield view
+    asked = [address for address in asked if not address.startswith("data:")]
+    assert set(asked) == {(tmp_path / n).as_uri() for n in ("report.html", "side.mp4")}
+    assert errors == []
+    view.close()
 
-    def seen() -> dict:
-        return browser.run(SEEN)
+
+def test_the_slider_moves_in_a_browser(view) -> None:
+    """By mouse, by key and by choice; the page fits the window."""
 
     def edge() -> float:
-        found = seen()
+        found = view.evaluate(SEEN)
         right = float(found["clip"].split()[1].rstrip("%"))
         assert found["bar"] == pytest.approx(1 - right / 100, abs=0.01)
         return 100 - right
 
-    found = seen()
+    def drag(*shares: float) -> None:
+        """Press the mouse at the first share of the stage's width, let go at the last."""
+        stage = view.evaluate(SEEN)["stage"]
+        for i, share in enumerate(shares):
+            view.mouse.move(stage["x"] + share * stage["width"], stage["y"] + 20)
+            if i == 0:
+                view.mouse.down()
+        view.mouse.up()
+
+    found = view.evaluate(SEEN)
     assert (found["left"], found["right"]) == ("source, Lanczos", "A&B <lite>")
     assert (found["about"], found["shown"]) == ("PSNR of 1", 64)
-    assert found["width"] == width
+    assert found["width"] == view.viewport_size["width"]
     assert found["stage"]["height"] <= 0.86 * found["tall"]
     assert edge() == 50
-    browser.run("document.getElementById('stage').scrollIntoView()")
-    stage = seen()["stage"]
-
-    def at(share: float) -> tuple[float, float]:
-        return stage["x"] + share * stage["width"], stage["y"] + 20
-
-    browser.drag([at(0.5), at(0.25)])
+    view.locator("#stage").scroll_into_view_if_needed()
+    drag(0.5, 0.25)
     assert edge() == pytest.approx(25, abs=0.5)
-    browser.drag([at(0.25), at(0.8), at(3)])
+    drag(0.25, 0.8, 3)
     assert edge() == 100
-    browser.run("document.getElementById('edge').focus()")
+    view.locator("#edge").focus()
     for _ in range(4):
-        browser.key("ArrowLeft")
+        view.keyboard.press("ArrowLeft")
     assert edge() == 98
-    browser.run("document.getElementById('swap').click()")
-    assert (seen()["left"], seen()["right"]) == ("A&B <lite>", "source, Lanczos")
+    view.locator("#swap").click()
+    found = view.evaluate(SEEN)
+    assert (found["left"], found["right"]) == ("A&B <lite>", "source, Lanczos")
     for name in ("still", "left"):
-        browser.run(
-            f"{{ const list = document.getElementById('{name}'); list.value = '2';"
-            "list.dispatchEvent(new Event('change')); }"
-        )
-    assert (seen()["left"], seen()["about"]) == ("third", "PSNR of 2")
-    browser.run("document.getElementById('zoom').click()")
-    assert seen()["stage"]["width"] == 64  # one for one
-    asked = [r for r in browser.requests if not r.startswith("data:")]
-    assert set(asked) == {(tmp_path / n).as_uri() for n in ("report.html", "side.mp4")}
-    assert browser.errors == []
+        view.locator(f"#{name}").select_option("2")
+    found = view.evaluate(SEEN)
+    assert (found["left"], found["about"]) == ("third", "PSNR of 2")
+    view.locator("#zoom").click()
+    assert view.evaluate(SEEN)["stage"]["width"] == 64  # one for one
 
 
 def test_times_are_written_as_people_read_them() -> None:

@@ -83,8 +83,8 @@ class _Handler(BaseHTTPRequestHandler):
         step = 4096 if self.host.trickle else max(len(body), 1)
         try:
             for at in range(0, len(body), step):
+                self.host.sent += len(body[at : at + step])  # before whoever asked can have it
                 self.wfile.write(body[at : at + step])
-                self.host.sent += len(body[at : at + step])
                 time.sleep(self.host.trickle)
         except OSError:  # whoever asked has gone
             pass

@@ -6,7 +6,12 @@ import hashlib
 import math
 
 import pytest
+import torch
 
+from longtake.nets.clip_vision import ClipVision
+from longtake.nets.clip_vision_needs import ClipConfig
+from longtake.nets.umt5 import UmT5
+from longtake.nets.umt5_needs import UmT5Config
 from longtake.weights import tables
 from longtake.weights.catalog import MODELS, version_in
 
@@ -21,6 +26,9 @@ def fingerprint(table: tables.Table) -> str:
     ("table", "tensors", "values", "official"),
     [
         (tables.wan_transformer, 825, 1_418_996_800, "9269f8db9040a9d860eaca435be61814"),
+        (tables.wan_t2v_14b, 1095, 14_288_491_584, "aafcfd9672c3a2456dc46e1cb6e52c70"),
+        (tables.wan_i2v_14b, 1303, 16_394_878_784, "6bfcfb3b342cb286ce886889d519a77e"),
+        (tables.umt5, 242, 5_680_910_336, "9c8818c2cbea55eca56c7b447df170da"),
         (tables.wan_vae, 194, 126_892_531, "ccc42284ea13e1ad04693284c7a09be6"),
         (tables.flashvsr_projection, 8, 287_845_888, None),
         (tables.flashvsr_decoder, 66, 45_338_371, None),
@@ -35,11 +43,40 @@ def test_table(table, tensors, values, official) -> None:
 def test_published_sizes_fit_the_tables() -> None:
     """A file is as long as its values at 2 or 4 bytes each, and some percent of names and more."""
     known = [f for m in MODELS.values() for f in m.files if f.bytes is not None]
-    assert len(known) == 6
+    assert len({f.name for f in known}) == 12
     for file in known:
-        values = sum(map(math.prod, file.table().values()))
-        assert any(0 <= file.bytes / (values * width) - 1 < 0.05 for width in (2, 4)), file.name
         assert len(file.sha256) == 64
+        if file.holds == "none":
+            continue
+        values = sum(map(math.prod, file.table().values()))
+        more = 1 if file.role == "image" else 0.05  # its other half reads text
+        assert any(0 <= file.bytes / (values * width) - 1 < more for width in (2, 4)), file.name
+
+
+def test_the_tables_are_those_of_the_nets() -> None:
+    with torch.device("meta"):
+        text, image = UmT5(UmT5Config()), ClipVision(ClipConfig())
+    for net, table in ((text, tables.umt5()), (image, tables.clip_vision())):
+        assert {k: tuple(v.shape) for k, v in net.state_dict().items()} == table
+
+
+def test_files_of_wan() -> None:
+    """Shards as they are published, each name once, and what every model has."""
+    for version, shards in (
+        ("t2v-1.3b", 1), ("t2v-14b", 6), ("i2v-14b-480p", 7), ("i2v-14b-720p", 7)
+    ):  # fmt: skip
+        model = MODELS[f"wan-{version}"]
+        assert model.hf.name == f"Wan-AI/Wan2.1-{version.upper()}"
+        names = [f.name for f in model.files]
+        assert len(set(names)) == len(names)
+        parts = [f for f in model.of_role("transformer") if f.holds != "none"]
+        assert [f.holds for f in parts] == (["some"] * shards if shards > 1 else ["all"])
+        assert {f.converted for f in model.of_role("transformer")} == {"transformer/blocks.json"}
+        assert model.in_blocks == ("transformer",)
+        assert model.file("tokenizer").name == "google/umt5-xxl/tokenizer.json"
+        assert ("image" in {f.role for f in model.files}) == version.startswith("i2v")
+    last = MODELS["wan-i2v-14b-720p"].of_role("transformer")[6]
+    assert last.name == "diffusion_pytorch_model-00007-of-00007.safetensors"
 
 
 def test_versions_in_names() -> None:
@@ -51,3 +88,6 @@ def test_versions_in_names() -> None:
     }
     said |= dict.fromkeys(("FlashVSR", "Wan2.1", "mine", "models_2024_11", "1.1"))
     assert {name: version_in(name, "flashvsr") for name in said} == said
+    said = {"Wan2.1-T2V-14B": "t2v-14b", "wan-i2v-14b-480p": "i2v-14b-480p"}
+    said |= dict.fromkeys(("Wan2.1", "v2.1", "wan", "Wan2.2-T2V-A14B", "flashvsr-v1.1"))
+    assert {name: version_in(name, "wan") for name in said} == said

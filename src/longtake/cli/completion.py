@@ -16,6 +16,7 @@ from rich_argparse import RawDescriptionRichHelpFormatter
 from longtake.cli.options import DROPS, Help
 from longtake.core.plugins import names
 from longtake.core.task import Limits, Upscale, options
+from longtake.runtime.engines import presets
 from longtake.settings import Settings
 
 SHELLS = ("bash", "zsh")
@@ -79,6 +80,7 @@ def _words() -> dict[str, tuple[str, ...]]:
         **{field.name: how.choices for field, how in fields if how.choices},
         "engine": tuple(names("engines")),
         "engines": tuple(names("engines")),
+        "preset": tuple(sorted({one.name for name in names("engines") for one in presets(name)})),
         "to": tuple(names("media.sinks")),
         "drop": DROPS,
         "devices": ("auto", "all", "cpu", "cuda:0"),

@@ -17,6 +17,7 @@ from longtake.cli.options import add_json, words_of
 from longtake.cli.show import print_json, say
 from longtake.core.errors import Usage
 from longtake.core.plan import Plan
+from longtake.core.task import Task, Upscale
 from longtake.planner.explain import bytes_
 from longtake.planner.survey import gpus
 from longtake.runtime import workfolder
@@ -103,12 +104,20 @@ def _commands(job: Unfinished) -> dict[str, list[str]]:
         return {}
     if job.state != "unfinished" or job.plan is None:
         return {"remove": clear}
-    source = str(job.source)
-    words = ["longtake", "upscale", source, str(job.target), *words_of(job.plan.task)]
+    words = ["longtake", *_asked(job, job.plan.task)]
     found = {"go on": [*words, *_devices(job.plan)]}
     if job.segments:
         found["recover"] = ["longtake", "recover", str(job.folder)]
     return {**found, "remove": clear}
+
+
+def _asked(job: Unfinished, task: Task) -> list[str]:
+    """The command and its words, without what is the default."""
+    target = str(job.target)
+    if isinstance(task, Upscale):
+        return ["upscale", str(job.source), target, *words_of(task)]
+    image = [] if task.image is None else ["--image", str(job.source)]
+    return ["generate", target, "--prompt", task.prompt, *image, *words_of(task)]
 
 
 def _devices(plan: Plan) -> list[str]:

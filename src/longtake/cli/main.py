@@ -23,6 +23,7 @@ from longtake.settings import Settings
 
 COMMANDS = {
     "upscale": "make a film larger",
+    "generate": "make a film from words, and from a picture",
     "plan": "say what a job needs and how long it takes, and start nothing",
     "preview": "try engines on a few seconds of a film, and compare them",
     "compare": "put two films beside each other and measure how alike they are",
@@ -35,6 +36,9 @@ COMMANDS = {
     "weights": "list, fetch, check and convert weights",
     "recover": "join what an unfinished job has done into a playable film",
     "jobs": "list work folders: what is unfinished, and how it goes on",
+    "serve": "run the service on this machine: a page, an API, workers",
+    "worker": "do the work of a service on one device",
+    "db": "bring the service's database up to date, or move it",
     "completion": "print the script by which a shell completes our commands",
 }
 INTERRUPTED, TERMINATED, INTERNAL = 130, 143, 1

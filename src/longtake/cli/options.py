@@ -14,7 +14,9 @@ from rich_argparse import RichHelpFormatter
 
 from longtake.core.errors import Usage
 from longtake.core.media import Knobs
-from longtake.core.task import Limits, Option, Upscale, options
+from longtake.core.plan import Plan
+from longtake.core.task import Generate, Limits, Option, Task, Upscale, options
+from longtake.runtime import engines
 from longtake.runtime.gather import Folder, gather
 
 DROPS = ("audio", "subtitles", "chapters", "attachments", "data", "alpha", "tail", "damaged")
@@ -65,17 +67,31 @@ def add_task(parser: argparse.ArgumentParser) -> None:
     add_flags(parser)
 
 
-def add_flags(parser: argparse.ArgumentParser, without: Sequence[str] = ()) -> None:
+def add_generation(parser: argparse.ArgumentParser) -> None:
+    """The flags of `generate`."""
+    parser.add_argument("target", type=Path, metavar="OUT", help=".mp4, .mkv, or a folder")
+    parser.add_argument("--prompt", required=True, metavar="TEXT", help="what it shows")
+    add_flags(parser, of=Generate)
+
+
+def add_flags(
+    parser: argparse.ArgumentParser, without: Sequence[str] = (), *, of: type[Task] = Upscale
+) -> None:
     """A flag for every field of a task and of the limits, but for those named in `without`."""
     advanced = parser.add_argument_group("advanced options")
     groups: dict[str, Any] = {"main": parser, "advanced": advanced}
-    found = {f.name: (f, o) for kind in (Upscale, Limits) for f, o in options(kind)}
+    found = {f.name: (f, o) for kind in (of, Limits) for f, o in options(kind)}
     found = {name: what for name, what in found.items() if name not in without}
-    for name in ("scale", "height", "engine", "set", "vram", "ram", "devices", "frames"):
+    for name in ("scale", "height", "image", "negative", "engine", "set", "vram", "ram", "devices",
+                 "frames"):  # fmt: skip
         if name in found:
             _add(groups[found[name][1].group], *found.pop(name))
     for field, how in found.values():
         _add(groups[how.group], field, how)
+    advanced.add_argument(
+        "--preset", metavar="NAME",
+        help="knobs under a name, of those that `longtake engines` lists; --set wins over them",
+    )  # fmt: skip
 
 
 def _add_batch(parser: argparse.ArgumentParser) -> None:
@@ -107,7 +123,10 @@ def target_of(given: argparse.Namespace) -> Path:
 
 def folder_of(given: argparse.Namespace) -> Folder | None:
     """The films of IN where it is a folder of videos, else None. Raises Usage or BadInput."""
-    return gather(given.source, target_of(given), recursive=given.recursive, to=given.to)
+    found = gather(given.source, target_of(given), recursive=given.recursive, to=given.to)
+    if found is None:
+        return None
+    return dataclasses.replace(found, notes=(*_preset_words(given), *found.notes))
 
 
 def add_running(parser: argparse.ArgumentParser) -> None:
@@ -129,19 +148,40 @@ def add_json(parser: argparse.ArgumentParser, shown: str = "one JSON value per l
 def task_of(given: argparse.Namespace) -> Upscale:
     """The task that the flags describe. Raises Usage."""
     values = {f.name: getattr(given, f.name) for f, _ in options(Upscale)}
-    return Upscale(
+    task = Upscale(
         source=given.source, target=target_of(given),
         **{**values, "set": knobs_of(given.set), "drop": _drops(given.drop)},
     )  # fmt: skip
+    return task if given.preset is None else engines.filled(task, given.preset)
 
 
-def words_of(task: Upscale) -> list[str]:
-    """The flags that `task_of` makes this task of: only what is not the default."""
+def generation_of(given: argparse.Namespace) -> Generate:
+    """The same of the flags of `generate`."""
+    values = {f.name: getattr(given, f.name) for f, _ in options(Generate)}
+    values |= {"set": knobs_of(given.set)}
+    task = Generate(prompt=given.prompt, target=given.target, **values)
+    return task if given.preset is None else engines.filled(task, given.preset)
+
+
+def noted(plan: Plan, given: argparse.Namespace) -> Plan:
+    """The plan with a word on the preset that was asked for."""
+    words = _preset_words(given)
+    return dataclasses.replace(plan, notes=(*words, *plan.notes))
+
+
+def _preset_words(given: argparse.Namespace) -> tuple[str, ...]:
+    if given.preset is None:
+        return ()
+    task = generation_of(given) if "prompt" in given else task_of(given)
+    return (engines.told(task.engine, given.preset, task),)
+
+
+def words_of(task: Task) -> list[str]:
+    """The flags that make this task, but for its paths and prompt: only what is not the default."""
     words: list[str] = []
-    default = Upscale(source=task.source, target=task.target)
-    for field, _ in options(Upscale):
+    for field, _ in options(type(task)):
         value = getattr(task, field.name)
-        if value == getattr(default, field.name):
+        if value == _default(field) or field.name == "image":
             continue
         shown = _SHOWN.get(field.name, lambda v: [str(v)])(value)
         words += ["--" + field.name.replace("_", "-"), *shown]
@@ -175,10 +215,7 @@ def knobs_of(words: Sequence[str] | None, flag: str = "--set") -> Knobs:
 def _add(group: Any, field: dataclasses.Field[Any], how: Option) -> None:
     flag = "--" + field.name.replace("_", "-")
     hint: dict[str, Any] = {"help": how.help, "dest": field.name, "metavar": how.metavar or None}
-    default = (
-        field.default_factory() if field.default_factory is not dataclasses.MISSING
-        else field.default
-    )  # fmt: skip
+    default = _default(field)
     if field.name in ("set", "drop", "place"):
         shown = f"{how.metavar} [{how.metavar} ...]"
         group.add_argument(flag, **{**hint, "metavar": shown}, action="append")
@@ -188,6 +225,11 @@ def _add(group: Any, field: dataclasses.Field[Any], how: Option) -> None:
         hint["metavar"] = how.metavar or "|".join(how.choices)
         convert = _one_of(how.choices, convert)
     group.add_argument(flag, **hint, type=convert, default=default)
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    made = field.default_factory
+    return field.default if made is dataclasses.MISSING else made()
 
 
 def _one_of(choices: Sequence[str], convert: Any) -> Any:
@@ -252,6 +294,7 @@ def whole(text: str) -> int:
 
 _CONVERTERS: dict[str, Any] = {
     "scale": fraction,
+    "image": Path,
     "height": whole,
     "pre_width": whole,
     "frames": frame_range,

@@ -25,7 +25,7 @@ from longtake.settings import Settings
 STOPPED = "Stopped. Nothing is left behind."
 _LONGEST = 1000  # steps
 _LEVEL = 1.0  # dB by which a lead must be better to be worth naming
-_UNUSED = ("frames", "codec", "crf", "preset")  # flags of `upscale` that decide nothing here
+_UNUSED = ("frames", "codec", "crf", "effort")  # flags of `upscale` that decide nothing here
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +59,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_json(parser, "one JSON value")
     parser.set_defaults(
         stopped=STOPPED, target=Path("out"), output=None, frames=(0, None), codec="auto", crf=None,
-        preset="auto",
+        effort="auto",
     )  # fmt: skip
 
 

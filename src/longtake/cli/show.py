@@ -29,6 +29,7 @@ from longtake.core.events import (
     Replanned,
     Salvaged,
     Started,
+    Stepped,
     VariantMade,
     Verified,
     Warned,
@@ -42,7 +43,8 @@ R = TypeVar("R")
 
 _STAGES = {
     Analysed: "counting frames",
-    Advanced: "upscaling",
+    Advanced: "making frames",
+    Stepped: "denoising",
     Joined: "joining",
     Verified: "verifying",
     Compared: "comparing",
@@ -195,7 +197,9 @@ class Painter:
 
     def show(self, event: Event) -> None:
         if isinstance(event, Analysed | Advanced | Joined | Verified | Compared):
-            self._advance(event)
+            self._advance(type(event), event.frames, event.of, "fps")
+        elif isinstance(event, Stepped):
+            self._advance(Stepped, event.steps, event.of, "steps/s")
         elif isinstance(event, Started):
             self._say_started(event)
         elif isinstance(event, Warned):
@@ -214,17 +218,15 @@ class Painter:
         elif isinstance(event, Likened | VariantMade | Previewed):
             say(self._console, *found(event))
 
-    def _advance(self, event: Analysed | Advanced | Joined | Verified | Compared) -> None:
-        kind = type(event)
+    def _advance(self, kind: type, done: int, of: int, unit: str) -> None:
         if kind not in self._tasks:
-            self._tasks[kind] = self._bars.add_task(_STAGES[kind], total=event.of, speed="")
-            self._bars.update(self._tasks[kind], completed=event.frames)
-            self._bars.reset(self._tasks[kind], completed=event.frames)
+            self._tasks[kind] = self._bars.add_task(_STAGES[kind], total=of, speed="")
+            self._bars.update(self._tasks[kind], completed=done)
+            self._bars.reset(self._tasks[kind], completed=done)
             return
         task = self._bars.tasks[self._tasks[kind]]
-        speed = f"{task.speed:.1f} fps" if task.speed else ""
-        total = max(event.of, event.frames)
-        self._bars.update(task.id, completed=event.frames, total=total, speed=speed)
+        speed = f"{task.speed:.1f} {unit}" if task.speed else ""
+        self._bars.update(task.id, completed=done, total=max(of, done), speed=speed)
 
     def _say_started(self, event: Started) -> None:
         plan = event.plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from longtake.cli import batch
-from longtake.cli.options import add_running, add_task, folder_of, limits_of, task_of
+from longtake.cli.options import add_running, add_task, folder_of, limits_of, noted, task_of
 from longtake.cli.show import follow
 from longtake.planner.calibration import Calibration
 from longtake.planner.survey import survey
@@ -26,7 +26,7 @@ def run(given: argparse.Namespace, settings: Settings) -> int:
     machine, known = survey(), Calibration(settings.calibration)
     plan, crafts = draft(task_of(given), limits_of(given), machine, known)
     job = Job(
-        plan=plan, crafts=crafts, machine=machine, known=known, keep=given.keep,
+        plan=noted(plan, given), crafts=crafts, machine=machine, known=known, keep=given.keep,
         restart=given.restart,
     )  # fmt: skip
     return follow(job, given.json)

@@ -25,6 +25,7 @@ from longtake.cli.options import Help, add_json
 from longtake.cli.show import print_json, say
 from longtake.core.plain import to_plain
 from longtake.planner.explain import bytes_
+from longtake.runtime.transformers import RECOGNISE
 from longtake.settings import Settings
 from longtake.weights import listing
 from longtake.weights.catalog import MODELS, model
@@ -32,6 +33,7 @@ from longtake.weights.check import Checked, check
 from longtake.weights.convert import DTYPES, convert
 from longtake.weights.download import Received, Retried
 from longtake.weights.home import home, told
+from longtake.weights.into_blocks import BlockOptions, Taken
 from longtake.weights.pull import (
     Begun,
     Damaged,
@@ -42,6 +44,7 @@ from longtake.weights.pull import (
     Waiting,
     pull,
 )
+from longtake.weights.quantize import QUANTS
 
 _COLORS = {
     "whole": "green", "good": "green", "partial": "yellow", "unchecked": "yellow",
@@ -71,13 +74,22 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     _add_model(checked)
 
-    made = _way(ways, "convert", "write official files as safetensors, with a manifest")
+    made = _way(ways, "convert", "write official files as safetensors or as blocks for streaming")
     made.add_argument("source", type=Path, metavar="FILE|FOLDER", help="official files")
     made.add_argument("target", type=Path, metavar="FOLDER", help="where the new files go")
     _add_model(made)
     made.add_argument(
-        "--dtype", choices=DTYPES, default="keep", metavar="|".join(DTYPES),
-        help="of the tensors (default: keep)",
+        "--dtype", choices=DTYPES, metavar="|".join(DTYPES),
+        help="of the tensors (default: keep; bfloat16 for block files, and then for these alone)",
+    )  # fmt: skip
+    made.add_argument(
+        "--quant", choices=tuple(QUANTS), default="none", metavar="|".join(QUANTS),
+        help="bring the matrices of block files into 8 bits (default: none)",
+    )  # fmt: skip
+    made.add_argument(
+        "--move", action="store_true",
+        help="delete each official file as soon as its tensors lie in block files and were read "
+        "back from the disk",
     )  # fmt: skip
 
 
@@ -232,9 +244,15 @@ def _convert(given: argparse.Namespace) -> int:
     folder = given.source if given.source.is_dir() else given.source.parent
     wanted = told(folder, given.model, MODELS)
     console = Console(highlight=False)
-    for made in convert(given.source, given.target, wanted, given.dtype):
+    options = BlockOptions(
+        quant=given.quant, move=given.move, recognise=RECOGNISE.get(wanted.family)
+    )
+    for made in convert(given.source, given.target, wanted, given.dtype, options):
         if given.json:
             print_json(_plain(made))
+        elif isinstance(made, Taken):
+            ends = "; deleted" if made.removed else ""
+            say(console, "taken", f"{made.source} ({bytes_(made.bytes)}){ends}")
         else:
             say(console, "written", f"{made.path} ({bytes_(made.bytes)}): {made.says}")
     return 0

@@ -19,7 +19,7 @@ class Codec:
     chroma: tuple[Chroma, ...]  # that it writes; 4:2:0 stands for what it does not
     crf: int | None = None  # by default; None: it loses nothing
     worst: int = 51  # the largest crf
-    efforts: Mapping[str, str] = field(default_factory=dict)  # its own name of each --preset
+    efforts: Mapping[str, str] = field(default_factory=dict)  # its own name of each --effort
     least: int = 1  # px of a side
     most: tuple[int, int] = (16384, 16384)  # (width, height) px
     software: str = ""  # what stands in for a part of the GPU that is not there

@@ -33,6 +33,15 @@ class Advanced:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stepped:
+    """Steps of the sampler taken so far, of the segment that is being generated."""
+
+    segment: int
+    steps: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentDone:
     segment: int
     start: int
@@ -182,6 +191,7 @@ Event = (
     Analysed
     | Started
     | Advanced
+    | Stepped
     | SegmentDone
     | Replanned
     | Warned

@@ -1,14 +1,15 @@
 """Faults on demand, so that tests can prove what happens: `LONGTAKE_FAULT=oom:compute:3`.
 
 A fault is KIND:PLACE[:COUNT], several are separated by commas. PLACE is a name that the code
-passes to `strike`; COUNT is how many of the first strikes there fail (default 1). The variable is
-read at the first strike and never again.
+passes to `strike`; COUNT is how many of the first strikes there fail (default 1). `slow` takes a
+second instead. The variable is read at the first strike and never again.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import time
 from functools import cache
 
 from longtake.core.errors import OutOfMemory
@@ -33,4 +34,6 @@ def strike(place: str) -> str | None:
         raise OutOfMemory(f"(injected at {place})")
     if kind == "enospc":
         raise OSError(errno.ENOSPC, f"no space left on device (injected at {place})")
+    if kind == "slow":
+        time.sleep(1)
     return kind

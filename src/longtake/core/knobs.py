@@ -19,6 +19,8 @@ class Range:
     least: float | None = None
     most: float | None = None
     choices: tuple[Knob, ...] = ()
+    local: bool = False
+    """A place on this machine: whoever asks from another one may not say it."""
 
     def __str__(self) -> str:
         if self.choices:

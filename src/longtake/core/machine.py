@@ -25,6 +25,7 @@ class Machine:
     flags: tuple[str, ...] = ()  # of the flags in `CPU_FLAGS` those that the processor has
     gpus: tuple[Gpu, ...] = ()
     torch: str | None = None  # version of the installed torch, without importing it
+    here: bool = True  # this process runs on it; else it was described
 
     def gpu(self, device: str) -> Gpu | None:
         """The GPU of the device "cuda:0"; None for one that is not there, and for "cpu"."""

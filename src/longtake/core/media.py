@@ -69,7 +69,7 @@ class VideoInfo:
     """A source as its header (and, once analysed, its index) describes it."""
 
     path: Path
-    container: str  # libav's name of the demuxer, or "images" for a folder of pictures
+    container: str  # libav's name of the demuxer; "images": a folder of pictures; "none": no file
     codec: str
     width: int  # px, as coded: before rotation and sample aspect ratio
     height: int  # px

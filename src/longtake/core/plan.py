@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from longtake.core.media import Deinterlace, Knobs, OutputFormat, VideoInfo
 from longtake.core.plain import from_plain, to_plain
-from longtake.core.task import Task
+from longtake.core.task import Task, Upscale, as_named_now
 
 VERSION = 1  # of the stored plan and of the journal
 
@@ -87,19 +87,35 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Script:
+    """What a film is generated from."""
+
+    prompt: str
+    negative: str
+    image: tuple[int, int] | None  # (width, height) px of the picture that it begins with
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """What decides the pixels and the bytes of the film."""
 
-    source: str  # sha256 of the input bytes; "" while only estimated
+    source: str  # sha256 of the input bytes; "" while only estimated, or where there are none
     engine: str
     weights: str | None  # sha256 of the file of weights, or of the list of several
     knobs: Knobs
     seed: int
     segment_frames: int
-    reading: Reading
+    reading: Reading | Script
     output: OutputFormat
     encoder: Encoder
     numerics: Numerics
+
+    @property
+    def read(self) -> Reading:
+        """Raises TypeError for a film that is generated."""
+        if isinstance(self.reading, Script):
+            raise TypeError("a generated film is not read")
+        return self.reading
 
 
 def weights_identity(hashes: Sequence[str]) -> str | None:
@@ -202,7 +218,7 @@ class Time:
 class Plan:
     stage: Literal["estimate", "frozen"]  # frozen: frames counted, cuts found, input hashed
     task: Task
-    info: VideoInfo
+    info: VideoInfo  # of what is read; of a generated film what it will be itself
     geometry: Geometry
     recipe: Recipe
     placement: Placement
@@ -212,6 +228,13 @@ class Plan:
     time: Time | None  # None: not calibrated
     cuts: tuple[int, ...] = ()  # frames of the job at which a shot begins
     notes: tuple[str, ...] = ()
+
+    @property
+    def upscale(self) -> Upscale:
+        """The task. Raises TypeError for a film that is generated."""
+        if not isinstance(self.task, Upscale):
+            raise TypeError("the film is generated")
+        return self.task
 
     @property
     def identity(self) -> str:
@@ -236,4 +259,6 @@ class Plan:
         value = json.loads(text)
         if not isinstance(value, dict) or value.pop("version", None) != VERSION:
             raise ValueError(f"this is not a plan of version {VERSION}")
+        if isinstance(value.get("task"), dict):
+            value["task"] = as_named_now(value["task"])
         return from_plain(Plan, value)

@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from longtake.core.events import Event
 from longtake.core.machine import Machine
 from longtake.core.media import Clip, Knobs, OutputFormat, VideoInfo
-from longtake.core.plan import Encoder, Footprint, Geometry, Placement, Plan, Recipe, Segment
+from longtake.core.plan import (
+    Encoder,
+    Footprint,
+    Geometry,
+    Placement,
+    Plan,
+    Recipe,
+    Script,
+    Segment,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,6 +43,16 @@ class Grid:
     placements: tuple[tuple[str, Literal["device", "host"]], ...] = (("resident", "device"),)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """Knobs of an engine under a name. They are filled in before a job is planned; the name itself
+    decides nothing."""
+
+    name: str
+    about: str  # one line: what for
+    knobs: Knobs
+
+
 class Upscaler(Protocol):
     """One open engine. `upscale` is a generator whose local variables are the recurrent state."""
 
@@ -42,13 +61,30 @@ class Upscaler(Protocol):
         ...
 
 
-class Engine(Protocol):
-    """Cheap to import: torch is touched only inside `open`."""
+class Generator(Protocol):
+    """One open engine that makes films from words."""
+
+    def generate(self, segment: Segment, folder: Path) -> Iterator[Clip | Step]:
+        """The frames of a segment, and before them every step of the sampler. In `folder` it keeps
+        the state of the last step: called again there, it goes on from it to the same bytes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A step of a sampler is taken."""
+
+    done: int
+    of: int
+
+
+class Works(Protocol):
+    """What planning asks of every engine. Cheap to import: torch is touched only inside `open`."""
 
     about: str  # one line for `longtake engines`
     knobs: type[Any]  # frozen dataclass of what `--set` may change; see core.knobs
     devices: tuple[str, ...]  # of "cpu", "cuda"; first the one it is made for
-    scales: tuple[Fraction, ...]  # natural scales, smallest first
+    presets: tuple[Preset, ...]  # the first is the defaults; an engine may leave it out
 
     def grid(self, knobs: Knobs) -> Grid: ...
     def weights(self, knobs: Knobs) -> tuple[Path, ...]:
@@ -60,14 +96,52 @@ class Engine(Protocol):
         recipe, and what the user should know of it."""
         ...
 
+    def leaner(self, knobs: Knobs, geometry: Geometry) -> Iterable[Knobs]:
+        """Changes of knobs that need less memory and make another film, the mildest first: proposed
+        where a job does not fit, never made unasked."""
+        ...
+
     def dtype(self, machine: Machine, device: str, knobs: Knobs) -> str:
         """The dtype on that device, from what the machine is, never from timing."""
         ...
 
     def footprint(self, geometry: Geometry, recipe: Recipe, placement: Placement) -> Footprint: ...
+
+
+class Engine(Works, Protocol):
+    """Makes films larger."""
+
+    scales: tuple[Fraction, ...]  # natural scales, smallest first
+
     def open(
         self, plan: Plan, device: str, offload: Offload
     ) -> AbstractContextManager[Upscaler]: ...
+
+
+class Author(Works, Protocol):
+    """Makes films from words."""
+
+    def film(self, knobs: Knobs, script: Script) -> Made:
+        """What will be made. Raises Usage for what the model does not make."""
+        ...
+
+    def seconds(self, plan: Plan, machine: Machine) -> float | None:
+        """How long the engine is at work; None where the machine's speed is not known."""
+        ...
+
+    def open(
+        self, plan: Plan, device: str, offload: Offload
+    ) -> AbstractContextManager[Generator]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A film that is generated."""
+
+    frames: int
+    size: tuple[int, int]  # (width, height) px
+    rate: Fraction  # frames / s
+    notes: tuple[str, ...] = ()  # what a user should know
 
 
 class Offload(Protocol):

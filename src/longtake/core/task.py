@@ -42,7 +42,30 @@ def options(task: type[Any]) -> list[tuple[dataclasses.Field[Any], Option]]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Upscale:
+class _Written:
+    """How a film is compressed, and what its noise is drawn from."""
+
+    codec: str = option(
+        "auto", "auto: x264 for mp4 and mkv, png for folders", "advanced",
+        choices=("auto", *CODECS),
+    )  # fmt: skip
+    crf: int | None = option(
+        None, "quality, 0 (best) to 51, of av1 to 63; default: x264 16, x265 18, av1 25",
+        "advanced", metavar="N",
+    )  # fmt: skip
+    effort: str = option(
+        "auto", "encoder's effort; auto: veryfast on CPU machines, faster beside a GPU",
+        "advanced", choices=("auto", *EFFORTS),
+    )  # fmt: skip
+    bits: int | None = option(
+        None, "bits per component; default: as the source, or 8", "advanced",
+        choices=("8", "10", "16"),
+    )  # fmt: skip
+    seed: int = option(0, "seed of engines that draw noise", "advanced", metavar="N")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upscale(_Written):
     """Make a film larger."""
 
     source: Path
@@ -56,22 +79,6 @@ class Upscale:
     frames: tuple[int, int | None] = option(
         (0, None), "only the frames START:STOP (half-open)", metavar="START:STOP"
     )
-    codec: str = option(
-        "auto", "auto: x264 for mp4 and mkv, png for folders", "advanced",
-        choices=("auto", *CODECS),
-    )  # fmt: skip
-    crf: int | None = option(
-        None, "quality, 0 (best) to 51, of av1 to 63; default: x264 16, x265 18, av1 25",
-        "advanced", metavar="N",
-    )  # fmt: skip
-    preset: str = option(
-        "auto", "encoder's effort; auto: veryfast on CPU machines, faster beside a GPU",
-        "advanced", choices=("auto", *EFFORTS),
-    )  # fmt: skip
-    bits: int | None = option(
-        None, "bits per component; default: as the source", "advanced", choices=("8", "10", "16")
-    )
-    seed: int = option(0, "seed of engines that draw noise", "advanced", metavar="N")
     rate: Fraction | None = option(
         None, "frames per second of an image folder (default 24)", "advanced", metavar="N/D"
     )
@@ -94,7 +101,32 @@ class Upscale:
     )  # fmt: skip
 
 
-Task = Upscale
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generate(_Written):
+    """Make a film from words, and from a picture where one is given."""
+
+    prompt: str
+    target: Path
+    negative: str = option("", "what it shall not show", metavar="TEXT")
+    image: Path | None = option(None, "the picture that it begins with", metavar="FILE")
+    engine: str = option("wan", "what does the work", metavar="NAME")
+    set: Knobs = option(dict, "knobs of the engine", metavar="NAME=VALUE")
+
+    @property
+    def drop(self) -> tuple[Drop, ...]:
+        """Nothing is carried over that could be left out."""
+        return ()
+
+
+Task = Upscale | Generate
+
+
+def as_named_now(stored: dict[str, Any]) -> dict[str, Any]:
+    """A task as earlier builds wrote it: the encoder's effort was called preset."""
+    if "preset" not in stored:
+        return stored
+    rest = {name: value for name, value in stored.items() if name != "preset"}
+    return {"effort": stored["preset"], **rest}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,26 +17,33 @@ from longtake.engines import _flashvsr_files as stored
 from longtake.engines._color_fix import adain, wavelet
 from longtake.engines._flashvsr_files import Files, Shapes
 from longtake.engines._flashvsr_frames import CELL, Front, Window, padded_size
-from longtake.engines._flashvsr_memory import SLICE_TOKENS, measures, vae_frames
+from longtake.engines._flashvsr_memory import (
+    measures,
+    slice_tokens,
+    small_decoder_frames,
+    vae_frames,
+)
 from longtake.engines._flashvsr_schedule import STEP, padded
-from longtake.engines._flashvsr_state import HostHistory, HostKV
+from longtake.engines._flashvsr_state import Desk, HostHistory, HostKV, ParkedDecoding
 from longtake.engines._flashvsr_stream import (
     Decode,
     Draw,
     Fix,
     Model,
-    Parts,
     SmallDecoding,
     VaeDecoding,
     no_fix,
 )
+from longtake.engines._flashvsr_tiles import tiles
 from longtake.engines._noise import noise
+from longtake.engines._parts import Parts
 from longtake.nets.flashvsr import backends
+from longtake.nets.flashvsr.attention import BLOCK
 from longtake.nets.flashvsr.block import DiTConfig
-from longtake.nets.flashvsr.decoder import DecoderConfig, TCDecoder
+from longtake.nets.flashvsr.decoder import DecoderConfig, TCDecoder, fused
 from longtake.nets.flashvsr.dit import Constants, DiT, Settings
 from longtake.nets.flashvsr.projector import Projector, ProjectorConfig
-from longtake.nets.flashvsr.state import KVState
+from longtake.nets.flashvsr.state import KVState, ring_slabs
 from longtake.nets.wan.causal import arrange
 from longtake.nets.wan.vae import VaeConfig, WanVae
 from longtake.weights import reader
@@ -56,30 +63,28 @@ def load(plan: Plan, device: str, home: str) -> Model:
     attend = _attend(str(knobs["attention"]), place)
     files = stored.find(knobs)
     shapes = stored.shapes(files, knobs)
-    dit, constants = _transformer(files, shapes, dtype, device)
+    dit, constants = _transformer(files, shapes, dtype, device, home)
     parts = Parts({
         "projector": _projector(files, shapes, knobs, dtype, home),
-        "dit": dit.to(home),
+        "dit": dit,
         "decoder": _decoder(files, shapes, knobs, dtype, home),
     })  # fmt: skip
     size = plan.geometry.target
     wide, tall = padded_size(size)
-    windows = wide // CELL * (tall // CELL)
+    grid = tiles((wide, tall), int(knobs["tile"]))
+    width, height = grid.tile
+    windows = width // CELL * (height // CELL)
     config = dit.config
     return Model(
         parts=parts,
         constants=constants,
         settings=Settings(
-            topk_ratio=float(knobs["sparse_ratio"]) * _OFFICIAL_AREA / (wide * tall),
+            topk_ratio=float(knobs["sparse_ratio"]) * _OFFICIAL_AREA / (width * height),
             local_range=int(knobs["local_range"]),
             attend=attend,
-            slice_tokens=SLICE_TOKENS,
+            slice_tokens=slice_tokens(windows),
         ),
-        kv=partial(
-            HostKV if plan.placement.state == "host" else KVState,
-            layers=config.layers, windows=windows, dim=config.dim,
-            kv_ratio=int(knobs["kv_ratio"]), dtype=dtype, device=place,
-        ),
+        kv=_keys_and_values(plan, config, windows, dtype, place),
         decoding=_decoding(plan, shapes, place),
         noise=_noise(plan, (config.channels, tall // 8, wide // 8), place, dtype),
         enlarge=Front(
@@ -89,6 +94,7 @@ def load(plan: Plan, device: str, home: str) -> Model:
         dtype=dtype,
         size=size,
         bits=recipe.output.bits,
+        tiles=grid,
     )  # fmt: skip
 
 
@@ -103,8 +109,10 @@ def _attend(name: str, device: torch.device) -> backends.Attend:
 
 
 def _transformer(
-    files: Files, shapes: Shapes, dtype: torch.dtype, device: str
+    files: Files, shapes: Shapes, dtype: torch.dtype, device: str, home: str
 ) -> tuple[DiT, Constants]:
+    """The net at `home`. What only the prompt goes through is loaded first and gone before: among
+    the rest it would leave holes in the device's memory."""
     table = shapes.transformer
     dim, channels, *patch = table["patch_embedding.weight"]
     config = DiTConfig(
@@ -117,11 +125,22 @@ def _transformer(
         text_dim=table["text_embedding.0.weight"][1],
         freq_dim=table["time_embedding.0.weight"][1],
     )
-    dit = reader.load(lambda: DiT(config), files.transformer, dtype=dtype, device=device)
+
+    def build(dropping: Callable[[DiT], None]) -> DiT:
+        net = DiT(config)
+        dropping(net)
+        return net
+
+    with torch.device("meta"):
+        whole = set(DiT(config).state_dict())
+    load = partial(
+        reader.load, path=files.transformer, dtype=dtype, unused=lambda key: key in whole
+    )
+    first = load(lambda: build(DiT.keep_prompt), device=device)
     with reader.open_weights(files.prompt) as weights, torch.inference_mode():
-        constants = dit.prepare(weights.tensor(PROMPT).to(device=device, dtype=dtype))
-    dit.release()
-    return dit, constants
+        constants = first.prepare(weights.tensor(PROMPT).to(device=device, dtype=dtype))
+    del first
+    return load(lambda: build(DiT.release), device=home), constants
 
 
 def _projector(
@@ -158,6 +177,7 @@ def _decoder(
             lambda: TCDecoder(config), path, dtype=dtype, device=device,
             unused=lambda key: not key.startswith("decoder."),
         )  # fmt: skip
+        net = fused(net)
     arrange(net)
     return net
 
@@ -169,13 +189,28 @@ def _count(table: Table, prefix: str) -> int:
 # --- what streams start with ---------------------------------------------------------------------
 
 
+def _keys_and_values(
+    plan: Plan, config: DiTConfig, windows: int, dtype: torch.dtype, device: torch.device
+) -> Callable[[], KVState]:
+    ratio = int(plan.recipe.knobs["kv_ratio"])
+    make: Callable[..., KVState] = KVState
+    if plan.placement.state == "host":
+        shape = ring_slabs(ratio), windows * BLOCK, config.dim
+        make = partial(HostKV, desk=Desk(shape, dtype, device))
+    return partial(
+        make, layers=config.layers, windows=windows, dim=config.dim, kv_ratio=ratio, dtype=dtype,
+        device=device,
+    )  # fmt: skip
+
+
 def _decoding(plan: Plan, shapes: Shapes, device: torch.device) -> Callable[[], Decode]:
-    if plan.recipe.knobs["mode"] == "tiny":
-        return SmallDecoding
-    if plan.placement.state == "device":
-        return VaeDecoding
-    sizes = vae_frames(measures(plan.geometry, plan.recipe, shapes), shapes.decoder)
-    return partial(VaeDecoding, partial(HostHistory, device, sizes))
+    away, at = plan.placement.state == "host", measures(plan.geometry, plan.recipe, shapes)
+    if plan.recipe.knobs["mode"] == "full":
+        history = partial(HostHistory, device, vae_frames(at, shapes.decoder))
+        return partial(VaeDecoding, history) if away else VaeDecoding
+    if away and at.lanes > 1:
+        return partial(ParkedDecoding, device, small_decoder_frames(at, shapes.decoder))
+    return SmallDecoding
 
 
 def _noise(

@@ -17,23 +17,33 @@ from longtake.engines import _flashvsr_files as stored
 from longtake.engines._flashvsr_files import Shapes
 from longtake.engines._flashvsr_frames import CELL, padded_size
 from longtake.engines._flashvsr_schedule import padded
+from longtake.engines._flashvsr_tiles import tiles
 from longtake.engines._torch import VALUE_BYTES
 from longtake.offload._locked import Layout, layout, power
 from longtake.weights.tables import PROMPT, Table
 
-SLICE_TOKENS: Final = 4096
-"""Tokens at a time through the transformer's linear layers. On a GPU last bits may depend on it, so
-it is one number for everybody."""
+SLICE_TOKENS: Final = 8192
+"""Tokens at a time through the transformer's linear layers, at most. On a GPU last bits may depend
+on it, as on BAND_ROWS, so both are one number for everybody."""
+BAND_ROWS: Final = 256
+"""Rows at a time through the small decoder's last layers."""
+_WORKSPACE: Final = 200 << 20  # of matrix products, and holes in any case
+_HOLES: Final = 0.02  # of what torch has taken, between tensors; figures: benchmarks/flashvsr
+_HOLES_OF_TILES: Final = 0.04
 BLOCK_TOKENS: Final = 128
 FIRST_SLABS: Final = 3
-DENSE_MASK_BYTES: Final = 32 << 20  # as in nets/flashvsr/backends.py
+GATHERED_BYTES: Final = 256 << 20  # as in nets/flashvsr/backends.py
+HALO: Final = 4  # rows beside a band, as in nets/flashvsr/decoder.py
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measures:
     """Sizes of one job."""
 
-    px: int  # of the padded frame
+    whole: int  # px of the padded picture
+    lanes: int  # tiles with a state each, or 1
+    px: int  # of a tile, as all that follows
+    rows: int
     windows: int
     dim: int
     ffn: int
@@ -55,25 +65,24 @@ def footprint(
     on_gpu = placement.devices[0].startswith("cuda")
     tiny, away = knobs["mode"] == "tiny", placement.state == "host"
     nets, fixed = _nets(shapes, at.e), _constants(shapes, at.e)
-    if tiny:
-        history = _small_decoder_state(at, shapes.decoder)
-    else:
-        history = 0 if away else sum(vae_frames(at, shapes.decoder))
+    history = at.lanes * sum(_frames(at, shapes, tiny))
+    if away and (at.lanes > 1 or not tiny):
+        history = 0
     turns = {
         "dit": _before_decoding(partial(_transformer_pass, at, str(knobs["attention"])), history),
         "projector": _before_decoding(partial(_projection_pass, at, shapes.projection), history),
         "decoder": (
-            _small_decoder_pass(at, shapes.decoder) if tiny
+            _small_decoder_pass(at, shapes.decoder, away) if tiny
             else _vae_pass(at, shapes.decoder, away)
         ),
     }  # fmt: skip
     swap = placement.offload == "swap"
     weights, activations = _at_once(nets, turns, swap)
-    waiting = _waiting(at, shapes, tiny) if away else ()
+    waiting = at.lanes * _waiting(at, shapes, tiny) if away else ()
     state = (
-        (_kv_buffers(at) if away else _kv(at))
+        (_kv_buffers(at) if away else at.lanes * _kv(at))
         + history
-        + _projection_state(at, knobs, shapes.projection)
+        + at.lanes * _projection_state(at, knobs, shapes.projection)
         + _drawn(geometry, recipe, at)
     )
     if swap:
@@ -86,14 +95,24 @@ def footprint(
         block=at.e * sum(prod(s) for k, s in shapes.transformer.items() if _lasting_block(k)),
         state=state if on_gpu else state + sum(sum(x.used) for x in waiting),
         activations=activations,
+        workspace=_workspace(at, weights + fixed + state + activations) if on_gpu else 0,
     )  # fmt: skip
 
 
+def _workspace(at: Measures, taken: int) -> int:
+    """What libraries need, and what lies unused between tensors."""
+    return _WORKSPACE + int((_HOLES if at.lanes == 1 else _HOLES_OF_TILES) * taken)
+
+
 def measures(geometry: Geometry, recipe: Recipe, shapes: Shapes) -> Measures:
-    width, height = padded_size(geometry.target)
+    grid = tiles(padded_size(geometry.target), int(recipe.knobs["tile"]))
+    width, height = grid.tile
     table = shapes.transformer
     return Measures(
+        whole=prod(grid.size),
+        lanes=len(grid),
         px=width * height,
+        rows=height,
         windows=(width // CELL) * (height // CELL),
         dim=table["patch_embedding.weight"][0],
         ffn=table["blocks.0.ffn.0.weight"][0],
@@ -102,6 +121,12 @@ def measures(geometry: Geometry, recipe: Recipe, shapes: Shapes) -> Measures:
         slabs=max(FIRST_SLABS, int(recipe.knobs["kv_ratio"]) + 1),
         e=VALUE_BYTES[recipe.numerics.dtype],
     )
+
+
+def slice_tokens(windows: int) -> int:
+    """Tokens at a time of slabs of so many windows: equal parts, but for the last."""
+    parts = -(-windows * BLOCK_TOKENS // SLICE_TOKENS)
+    return -(-windows // parts) * BLOCK_TOKENS
 
 
 def _lasting_block(key: str) -> bool:
@@ -116,10 +141,25 @@ def _nets(shapes: Shapes, e: int) -> dict[str, list[int]]:
     tables = {
         "dit": {k: s for k, s in shapes.transformer.items() if not stored.once(k)},
         "projector": shapes.projection,
-        "decoder": {k: s for k, s in shapes.decoder.items() if not stored.only_encodes(k)},
-        "loading": shapes.transformer,
+        "decoder": _lasting_decoder(shapes.decoder),
+        "loading": {
+            k: s for k, s in shapes.transformer.items() if stored.once(k) or "modulation" in k
+        },
     }
     return {name: [e * prod(s) for s in table.values()] for name, table in tables.items()}
+
+
+def _lasting_decoder(table: Table) -> Table:
+    """The VAE without its encoder; the small decoder with three layers merged into one each."""
+    if "decoder.22.weight" not in table:
+        return {k: s for k, s in table.items() if not stored.only_encodes(k)}
+    kept = {k: s for k, s in table.items() if k.startswith("decoder.")}
+    for grow in (9, 15, 21):
+        twice, enter = kept.pop(f"decoder.{grow}.conv.weight")[:2]
+        leave = kept.pop(f"decoder.{grow + 1}.weight")[0]
+        for part in range(twice // enter):
+            kept[f"decoder.{grow}.kernels.{part}"] = (4 * leave, enter, 2, 2)
+    return kept
 
 
 def _constants(shapes: Shapes, e: int) -> int:
@@ -148,13 +188,15 @@ def _kv(at: Measures) -> int:
 def _kv_buffers(at: Measures) -> int:
     """What of keys and values is on the device where the slabs are not: two layers, all means."""
     slabs = 2 * 2 * at.slab_tokens * at.dim
-    return at.slabs * (slabs + at.layers * at.windows * at.dim) * at.e
+    return at.slabs * (slabs + at.lanes * at.layers * at.windows * at.dim) * at.e
 
 
 def _waiting(at: Measures, shapes: Shapes, tiny: bool) -> tuple[Layout, ...]:
     """State on the host."""
     slabs = slab_layout(at.layers * at.slabs, at.slab_tokens * at.dim * at.e)
-    return (slabs,) if tiny else (slabs, history_layout(vae_frames(at, shapes.decoder)))
+    if tiny and at.lanes == 1:
+        return (slabs,)
+    return slabs, history_layout(_frames(at, shapes, tiny))
 
 
 def _projection_state(at: Measures, knobs: Knobs, table: Table) -> int:
@@ -164,10 +206,16 @@ def _projection_state(at: Measures, knobs: Knobs, table: Table) -> int:
     return 2 * at.e * (3 * at.px + table["conv1.weight"][0] * at.px // 256)
 
 
-def _small_decoder_state(at: Measures, table: Table) -> int:
-    """Three tensors at each of 1/8, 1/4 and 1/2 of the resolution."""
-    a, b, c = (table[f"decoder.{i}.weight"][0] for i in (1, 10, 16))
-    return 3 * at.e * at.px * (4 * a + 16 * b + 64 * c) // 256
+def _frames(at: Measures, shapes: Shapes, tiny: bool) -> list[int]:
+    """Bytes of the tensors that a decoder remembers, of one tile."""
+    return (small_decoder_frames if tiny else vae_frames)(at, shapes.decoder)
+
+
+def small_decoder_frames(at: Measures, table: Table) -> list[int]:
+    """Bytes of what the small decoder remembers: three tensors at each of 1/8, 1/4 and 1/2 of the
+    resolution."""
+    widths = (table[f"decoder.{i}.weight"][0] for i in (1, 10, 16))
+    return [at.e * c * at.px // area for c, area in zip(widths, (64, 16, 4), strict=True)] * 3
 
 
 def vae_frames(at: Measures, table: Table) -> list[int]:
@@ -190,7 +238,7 @@ def _drawn(geometry: Geometry, recipe: Recipe, at: Measures) -> int:
     if recipe.knobs["noise"] != "official":
         return 0
     longest = min(geometry.frames, recipe.segment_frames)
-    return at.e * 16 * at.px // 64 * (padded(longest) // 4)
+    return at.e * 16 * at.whole // 64 * (padded(longest) // 4)
 
 
 def slab_layout(pairs: int, size: int) -> Layout:
@@ -220,9 +268,10 @@ def _transformer_pass(at: Measures, attention: str, slabs: int) -> int:
     held = (
         at.windows**2
         + _latents(at)
+        + (at.lanes - 1) * tokens * at.dim * at.e  # the source's in other tiles
         + tokens * (3 * at.dim * at.e + 2 * 4 * at.dim // at.heads // 2)
     )
-    part = min(SLICE_TOKENS, at.slab_tokens)
+    part = slice_tokens(at.windows)
     forward = part * (2 * at.ffn + at.dim) * at.e
     pairs = at.heads * at.windows**2 * at.slabs
     choice = pairs * (2 * at.e + 3 * 4 + 8)
@@ -232,45 +281,54 @@ def _transformer_pass(at: Measures, attention: str, slabs: int) -> int:
 
 def _latents(at: Measures) -> int:
     """Latents of the first chunk, and noise of the one after it."""
-    return (6 + 2) * 16 * at.px // 64 * at.e
+    return (6 * at.lanes * at.px + 2 * at.whole) * 16 // 64 * at.e
 
 
 def _attending(at: Measures, attention: str) -> int:
-    """What the way of computing attention needs: dense gathers a head's keys and values and has a
-    mask, as it is and as what is added; flex has lists of blocks. Estimated, not traced."""
-    if attention == "dense":
-        head = at.slabs * at.slab_tokens * at.dim // at.heads
-        return 2 * head * at.e + DENSE_MASK_BYTES * (1 + at.e)
-    return at.heads * at.windows**2 * at.slabs * 17 if attention == "flex" else 0
+    """What the way of computing attention needs: gathered has copies of keys and values with their
+    places; both have lists of blocks. Estimated, not traced."""
+    lists = at.heads * at.windows**2 * at.slabs * 17
+    if attention == "gathered":
+        return lists + GATHERED_BYTES * 9 // 8
+    return lists if attention == "flex" else 0
 
 
 def _projection_pass(at: Measures, table: Table, slabs: int) -> int:
-    """Four frames, whole and unshuffled; features before the second convolution, as they are,
-    padded and joined; tokens made before, then all of them, joined."""
+    """Four frames, the picture's and a tile's unshuffled; features before the second convolution,
+    as they are, padded and joined; tokens made before, then all of them, joined."""
     first, second = table["conv1.weight"][0], table["conv2.weight"][0]
-    frames = 4 * 3 * at.px * (2 * at.e)
-    features = (10 * first + 2 * second) * at.px // 256 * at.e
-    enlarged = 2 * 4 * 3 * at.px * 4
-    tokens = slabs * at.slab_tokens * at.dim * at.e
-    return _latents(at) + tokens + max(frames + features, enlarged, tokens)
+    frames = 4 * 3 * (at.whole + at.px) * at.e
+    features = (10 * first + second) * at.px // 256 * at.e
+    enlarged = 2 * 4 * 3 * at.whole * 4
+    latent = at.lanes * at.slab_tokens * at.dim * at.e // 2
+    before = (2 * slabs - 1) * latent
+    joined = 2 * slabs * latent * (1 + 1 / at.lanes)
+    return _latents(at) + int(max(before + max(frames + features, enlarged), joined))
 
 
-def _small_decoder_pass(at: Measures, table: Table) -> int:
-    """Full resolution: the source's four frames as the net takes them, whole and unshuffled, and
-    four images; features at 1/4 and 1/2, those at 1/2 enlarged, and a convolution's result."""
+def _small_decoder_pass(at: Measures, table: Table, away: bool) -> int:
+    """The source as the net takes it and four images; features at 1/4; at 1/2 those, the step
+    before's, both joined, and a result; or at full resolution a band, twice. `away`: of tiles, what
+    one remembers."""
     b, c, d = (table[f"decoder.{i}.weight"][0] for i in (10, 16, 22))
-    values = 3 * 4 * 3 + b / 16 + c / 4 + c + d
-    return int(at.px * (values * at.e + _beside_decoding(at.e)))
+    band = min((BAND_ROWS + 2 * HALO) / at.rows, 1)
+    values = 4 * 3 + b / 16 + max(5 * c / 4, c / 4 + 2 * d * band)
+    brought = sum(small_decoder_frames(at, table)) if away and at.lanes > 1 else 0
+    return int(at.px * values * at.e) + brought + _beside_decoding(at, at.e)
 
 
 def _vae_pass(at: Measures, table: Table, away: bool) -> int:
     """Full resolution: three frames joined, the oldest of them, what is added and the result; at
-    1/8 and 1/4 the two frames that one has become. `away`: the other two are brought, too."""
+    1/8 and 1/4 the two frames that one has become; what is finished, at 8 bits. `away`: the other
+    two are brought, too."""
     base = table["decoder.head.0.gamma"][0]
     values = (8 if away else 6) * base + 8 * base / 16 + 8 * base / 64
-    return int(at.px * (values * at.e + _beside_decoding(at.e)))
+    return int(at.px * values * at.e) + _beside_decoding(at, at.e if at.lanes > 1 else 1)
 
 
-def _beside_decoding(e: int) -> float:
-    """Bytes per px of four frames of the source in float32, and of a first chunk's latents."""
-    return 4 * 3 * 4 + 6 * 16 / 64 * e
+def _beside_decoding(at: Measures, held: int) -> int:
+    """Of the picture: four frames of the source in float32, and `held` bytes for each of their
+    values; four that are blended, and the tiles' shares; and a first chunk's latents."""
+    latents = 6 * at.lanes * 16 * at.px // 64 * at.e
+    blended, shares = (4, 4 * at.lanes * at.px) if at.lanes > 1 else (0, 0)
+    return 4 * 3 * at.whole * (4 + held + blended) + shares + latents

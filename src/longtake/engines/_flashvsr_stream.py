@@ -14,16 +14,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from longtake.core import faults
 from longtake.core.media import Clip, Pixels
 from longtake.engines._flashvsr_frames import Window
+from longtake.engines._flashvsr_memory import BAND_ROWS
 from longtake.engines._flashvsr_schedule import STEP, Chunk, chunks, made_of
-from longtake.engines._pixels import to_pixels
-from longtake.nets.flashvsr.decoder import DecoderState
+from longtake.engines._flashvsr_tiles import Tiles
+from longtake.engines._parts import Parts
+from longtake.engines._pixels import Leaving, arrived
+from longtake.nets.flashvsr.decoder import CELL, DecoderState
 from longtake.nets.flashvsr.dit import Constants, Settings
 from longtake.nets.flashvsr.projector import ProjectorState
 from longtake.nets.flashvsr.state import KVState
@@ -40,22 +42,22 @@ Fix = Callable[[Tensor, Tensor], Tensor]
 """As `_color_fix.adain`."""
 
 
-class Parts(nn.ModuleDict):
-    """The nets: "projector", "dit", "decoder". `bring` is the seam for strategies that let them
-    take turns on the device: it is called with the name of the net that is about to work."""
+@dataclass(slots=True, kw_only=True)
+class Lane:
+    """The part of a picture that has a state of its own: a tile, or all of it."""
 
-    def __init__(self, nets: dict[str, nn.Module]) -> None:
-        super().__init__(nets)
-        self.bring: Callable[[str], None] = _stay
+    rows: slice
+    columns: slice
+    kv: KVState
+    decode: Decode
+    projected: ProjectorState
 
-    def turn(self, name: str) -> nn.Module:
-        """The net, ready on the device until another one's turn."""
-        self.bring(name)
-        return self[name]
-
-
-def _stay(name: str) -> None:
-    """All nets are on the device."""
+    def of(self, picture: Tensor, times: int = 1) -> Tensor:
+        """Its part of a picture [..., H, W] that is `times` smaller."""
+        rows, columns = (
+            slice(x.start // times, x.stop // times) for x in (self.rows, self.columns)
+        )
+        return picture[..., rows, columns]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +75,14 @@ class Model:
     dtype: torch.dtype
     size: tuple[int, int]  # (width, height) px of the output
     bits: int  # per component of the output
+    tiles: Tiles
 
     def upscale(self, clips: Iterable[Clip]) -> Iterator[Clip]:
         """One shot in, the same frames out, a few at a time."""
-        window, kv, decode = Window(clips), self.kv(), self.decoding()
-        projected, draw = ProjectorState(), None
+        yield from arrived(self._made(clips))
+
+    def _made(self, clips: Iterable[Clip]) -> Iterator[Leaving]:
+        window, draw, lanes = Window(clips), None, self._lanes()
         for chunk in chunks():
             window.reach(chunk.seen.stop)
             if chunk.made.start >= window.count:
@@ -85,32 +90,49 @@ class Model:
             faults.strike("compute")
             draw = draw or self.noise(window)
             if chunk.number == 0:
-                projected = self._begun(window)
-            tokens = self._tokens(chunk, window, projected)
-            latents = self._denoised(chunk, draw(chunk.latents), tokens, kv)
-            del tokens
+                self._begin(window, lanes)
+            tokens = self._tokens(chunk, window, lanes)
+            noise = draw(chunk.latents)
+            latents = [
+                self._denoised(chunk, lane.of(noise, CELL), tokens.pop(0), lane.kv)
+                for lane in lanes
+            ]
+            del noise
             for i, number in enumerate(chunk.latents):
                 made = made_of(number)
                 if made.start < window.count:
-                    yield self._images(latents[:, :, i : i + 1], made, window, decode)
+                    yield self._images([x[:, :, i : i + 1] for x in latents], made, window, lanes)
             window.drop(chunk.made.stop)
 
-    def _begun(self, window: Window) -> ProjectorState:
+    def _lanes(self) -> list[Lane]:
+        return [
+            Lane(
+                rows=rows, columns=columns, kv=self.kv(), decode=self.decoding(),
+                projected=ProjectorState(),
+            )
+            for rows, columns in self.tiles.parts()
+        ]  # fmt: skip
+
+    def _begin(self, window: Window, lanes: list[Lane]) -> None:
         with torch.inference_mode():
             projector = self.parts.turn("projector")
             first = self._seen(window, range(1)).to(self.dtype)
-            begun: ProjectorState = projector.begin(first)  # type: ignore[operator]
-            return begun
+            for lane in lanes:
+                lane.projected = projector.begin(lane.of(first))  # type: ignore[operator]
 
-    def _tokens(self, chunk: Chunk, window: Window, state: ProjectorState) -> list[Tensor]:
-        """For each of the transformer's first blocks, tokens [1, f * h * w, dim]."""
+    def _tokens(self, chunk: Chunk, window: Window, lanes: list[Lane]) -> list[list[Tensor]]:
+        """Of each lane, for each of the transformer's first blocks, tokens [1, f * h * w, dim]."""
+        made: list[list[tuple[Tensor, ...]]] = [[] for _ in lanes]
         with torch.inference_mode():
             projector = self.parts.turn("projector")
-            groups = [
-                projector(self._seen(window, range(first, first + STEP)).to(self.dtype), state)
-                for first in chunk.seen[::STEP]
+            for first in chunk.seen[::STEP]:
+                seen = self._seen(window, range(first, first + STEP)).to(self.dtype)
+                for lane, groups in zip(lanes, made, strict=True):
+                    groups.append(projector(lane.of(seen), lane.projected))
+            del seen
+            return [
+                [torch.cat(layer, dim=1) for layer in zip(*made.pop(0), strict=True)] for _ in lanes
             ]
-            return [torch.cat(layer, dim=1) for layer in zip(*groups, strict=True)]
 
     def _denoised(self, chunk: Chunk, noise: Tensor, tokens: list[Tensor], kv: KVState) -> Tensor:
         """Latents of the chunk, in the shape of the noise: one step from noise to picture."""
@@ -121,25 +143,28 @@ class Model:
             return torch.sub(noise, made, out=made)
 
     def _images(
-        self,
-        latent: Tensor,
-        made: range,
-        window: Window,
-        decode: Decode,
-    ) -> Clip:
-        """The frames that a latent stands for, without those behind the stream's end."""
-        width, height = self.size
-        wanted = min(made.stop, window.count) - made.start
-        pixels = np.empty((wanted, height, width, 3), np.uint8 if self.bits <= 8 else np.uint16)
-        start = window.start + made.start
+        self, latents: list[Tensor], made: range, window: Window, lanes: list[Lane]
+    ) -> Leaving:
+        """The frames that the lanes' latents stand for, without those behind the stream's end."""
+        count = min(made.stop, window.count) - made.start
         with torch.inference_mode():
             seen = self._seen(window, made)
-            decoder = self.parts.turn("decoder")
-            for i, image in enumerate(decode(decoder, latent, seen.to(self.dtype))):
-                if i < wanted:
-                    fixed = self._fixed(image, seen[:, :, i])
-                    to_pixels(fixed, pixels[i], start + i)
-        return Clip(pixels=pixels, start=start)
+            images = enumerate(self._decoded(latents, seen, lanes))
+            fixed = (self._fixed(image, seen[:, :, i]) for i, image in images if i < count)
+            return Leaving(fixed, count, self.bits, window.start + made.start)
+
+    def _decoded(self, latents: list[Tensor], seen: Tensor, lanes: list[Lane]) -> Iterable[Tensor]:
+        """Images [1, 3, H, W] in about [-1, 1]; those of tiles, blended."""
+        decoder, source = self.parts.turn("decoder"), seen.to(self.dtype)
+        if len(lanes) == 1:
+            return lanes[0].decode(decoder, latents[0], source)
+        whole = torch.zeros_like(seen)
+        shares = self.tiles.shares(seen.device)
+        for lane, latent, share in zip(lanes, latents, shares, strict=True):
+            for i, image in enumerate(lane.decode(decoder, latent, lane.of(source))):
+                lane.of(whole[:, :, i]).addcmul_(image.float(), share)
+            del image  # before the next tile's are made
+        return whole.unbind(dim=2)
 
     def _fixed(self, image: Tensor, source: Tensor) -> Tensor:
         """[1, 3, H, W] in about [-1, 1] -> [1, 3, height, width] in [0, 1], float32: the border
@@ -161,11 +186,11 @@ class Model:
 class SmallDecoding:
     """Mode `tiny`: TCDecoder, guided by the source."""
 
-    def __init__(self, rows: int | None = None) -> None:
-        self._state, self._rows = DecoderState(), rows
+    def __init__(self) -> None:
+        self._state = DecoderState()
 
     def __call__(self, decoder: nn.Module, latent: Tensor, source: Tensor) -> Iterable[Tensor]:
-        images: Tensor = decoder(latent, source, self._state, self._rows)
+        images: Tensor = decoder(latent, source, self._state, BAND_ROWS)
         return images.unbind(dim=2)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from longtake.core.machine import Machine
 from longtake.core.media import Knobs
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _MiB: Final = 1 << 20
 TORCH_ON_HOST: Final = 290 * _MiB  # `import torch` and its thread pool; benchmarks/memory
@@ -26,3 +29,16 @@ def auto_dtype(machine: Machine, device: str, knobs: Knobs) -> str:
     if gpu is None or gpu.capability < (7, 0):
         return "float32"
     return "bfloat16" if gpu.capability >= (8, 0) else "float16"
+
+
+def closed(net: nn.Module, device: str) -> None:
+    """Give back what a net held, and what torch keeps for later: on the GPU, and page-locked."""
+    import torch
+
+    net.to("meta")  # whoever still has the net has no weights
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+        private = getattr(torch._C, "_host_emptyCache", None)  # before there was a public one
+        empty = getattr(torch.accelerator, "empty_host_cache", private)
+        if empty is not None:
+            empty()

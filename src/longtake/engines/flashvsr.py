@@ -6,23 +6,31 @@ for films of any size and length; what differs on purpose is a knob (`front_end`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from longtake.core.errors import WeightsMissing
+from longtake.core.errors import Usage, WeightsMissing
 from longtake.core.knobs import knob
 from longtake.core.machine import Machine
 from longtake.core.media import Knobs
 from longtake.core.plan import Footprint, Geometry, Placement, Plan, Recipe
-from longtake.core.ports import Grid, Offload
+from longtake.core.ports import Grid, Offload, Preset
 from longtake.engines import _flashvsr_files as stored
 from longtake.engines import _flashvsr_memory as memory
+from longtake.engines._flashvsr_frames import CELL, padded_size
 from longtake.engines._flashvsr_schedule import AHEAD, FRAMES, STEP
-from longtake.engines._torch import CUDA_CONTEXT, CUDA_ON_HOST, TORCH_ON_HOST, auto_dtype
+from longtake.engines._flashvsr_tiles import proposals
+from longtake.engines._torch import CUDA_CONTEXT, CUDA_ON_HOST, TORCH_ON_HOST, auto_dtype, closed
+from longtake.nets.flashvsr.needs import flex_lacks
+
+_MiB: Final = 1 << 20
+# figures: benchmarks/flashvsr
+_KERNELS: Final = 140 * _MiB  # in the context, beside those that all engines load
+_COMPILER: Final = 170 * _MiB  # the same on the host
 
 if TYPE_CHECKING:
     from longtake.engines._flashvsr_stream import Model
@@ -57,8 +65,9 @@ class FlashVSRKnobs:
     )
     attention: str = knob(
         "auto",
-        "how attention is computed; auto: dense on a GPU, on a CPU reference",
-        choices=("auto", "reference", "dense", "flex"),
+        "how attention is computed; auto: flex on a GPU that can, gathered on others, reference "
+        "on a CPU",
+        choices=("auto", "reference", "gathered", "flex"),
     )
     front_end: str = knob(
         "exact",
@@ -72,7 +81,34 @@ class FlashVSRKnobs:
         choices=("position", "official"),
     )
     lead: int = knob(3, "steps of 8 frames for warming up behind a cut", least=0, most=16)
-    folder: str = knob("", 'where the weights lie; "": where `weights pull` puts them')
+    tile: int = knob(
+        0,
+        "longest side of a tile, px; 0: pictures stay whole. Needs less memory; tiles do not see "
+        "each other",
+        least=0, most=8192,
+    )  # fmt: skip
+    folder: str = knob("", 'where the weights lie; "": where `weights pull` puts them', local=True)
+
+
+_PRESETS: Final = (
+    Preset(
+        name="standard",
+        about="steady pictures, the small decoder",
+        knobs={"mode": "tiny", "sparse_ratio": 2.0, "local_range": 11},
+    ),
+    Preset(name="fast", about="less attention is kept", knobs={"sparse_ratio": 1.5}),
+    Preset(name="sharp", about="sharper and less steady", knobs={"local_range": 9}),
+    Preset(
+        name="full",
+        about="the decoder of Wan's VAE: slower, more memory",
+        knobs={"mode": "full"},
+    ),
+    Preset(
+        name="official",
+        about="the official code's numbers, to compare with it",
+        knobs={"front_end": "official", "noise": "official"},
+    ),
+)
 
 
 class FlashVSR:
@@ -80,6 +116,7 @@ class FlashVSR:
     knobs = FlashVSRKnobs
     devices: tuple[str, ...] = ("cuda", "cpu")
     scales: tuple[Fraction, ...] = (Fraction(3, 2), Fraction(2), Fraction(3), Fraction(4))
+    presets: tuple[Preset, ...] = _PRESETS
 
     def grid(self, knobs: Knobs) -> Grid:
         lead = FRAMES * int(knobs["lead"])
@@ -94,16 +131,23 @@ class FlashVSR:
         return tuple(stored.find(knobs))
 
     def decide(self, knobs: Knobs, machine: Machine, device: str) -> tuple[Knobs, tuple[str, ...]]:
-        """The attention, from what the machine has."""
+        """The attention, from what the machine has. Raises Usage."""
+        if 0 < int(knobs["tile"]) < 2 * CELL:
+            raise Usage(f"tile={knobs['tile']}: a tile is at least {2 * CELL} px wide.")
         if knobs["attention"] != "auto":
             return knobs, ()
-        if machine.gpu(device) is None:
+        gpu = machine.gpu(device)
+        if gpu is None:
             return {**knobs, "attention": "reference"}, ()
-        note = (
-            "attention: dense. flex is meant to be faster, but two of its tests failed on an H200 "
-            "(docs/lab.md): --set attention=flex tries it."
-        )
-        return {**knobs, "attention": "dense"}, (note,)
+        why = flex_lacks(gpu.capability, here=machine.here)
+        if why is None:
+            return {**knobs, "attention": "flex"}, ()
+        note = f"attention: gathered, several times slower than flex. Of flex: {why}."
+        return {**knobs, "attention": "gathered"}, (note,)
+
+    def leaner(self, knobs: Knobs, geometry: Geometry) -> Iterable[Knobs]:
+        sides = proposals(padded_size(geometry.target))
+        return [{"tile": side} for side in sides if not 0 < int(knobs["tile"]) <= side]
 
     def dtype(self, machine: Machine, device: str, knobs: Knobs) -> str:
         return auto_dtype(machine, device, knobs)
@@ -111,8 +155,8 @@ class FlashVSR:
     def footprint(self, geometry: Geometry, recipe: Recipe, placement: Placement) -> Footprint:
         on_gpu = placement.devices[0].startswith("cuda")
         outside = Footprint(
-            beside=CUDA_ON_HOST if on_gpu else 0,
-            context=CUDA_CONTEXT if on_gpu else TORCH_ON_HOST,
+            beside=CUDA_ON_HOST + _COMPILER if on_gpu else 0,
+            context=CUDA_CONTEXT + _KERNELS if on_gpu else TORCH_ON_HOST,
         )
         try:
             shapes = stored.shapes(stored.find(recipe.knobs), recipe.knobs)
@@ -130,8 +174,11 @@ class FlashVSR:
         torch.set_num_threads(plan.placement.threads)
         torch.backends.cudnn.allow_tf32 = False
         model = load(plan, where, offload.home(where))
-        with offload.attach(model.parts, where) as parts:
-            yield replace(model, parts=parts)  # type: ignore[arg-type]
+        try:
+            with offload.attach(model.parts, where) as parts:
+                yield replace(model, parts=parts)  # type: ignore[arg-type]
+        finally:
+            closed(model.parts, where)
 
 
 plugin = FlashVSR()

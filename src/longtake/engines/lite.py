@@ -17,7 +17,7 @@ from longtake.core.knobs import knob
 from longtake.core.machine import Machine
 from longtake.core.media import Clip, Knobs, OutputFormat, Pixels
 from longtake.core.plan import Footprint, Geometry, Placement, Plan, Recipe
-from longtake.core.ports import Grid, Offload
+from longtake.core.ports import Grid, Offload, Preset
 from longtake.engines._pixels import deepened, to_floats, to_pixels
 from longtake.engines._torch import (
     CUDA_CONTEXT,
@@ -25,6 +25,7 @@ from longtake.engines._torch import (
     TORCH_ON_HOST,
     VALUE_BYTES,
     auto_dtype,
+    closed,
 )
 from longtake.media.scaling import resample
 from longtake.weights import checkpoint, files
@@ -102,6 +103,16 @@ class Lite:
     knobs = LiteKnobs
     devices: tuple[str, ...] = ("cpu", "cuda")
     scales: tuple[Fraction, ...] = (Fraction(2), Fraction(3), Fraction(4))
+    presets: tuple[Preset, ...] = (
+        Preset(
+            name="standard", about="adds nothing that cannot be known", knobs={"look": "faithful"}
+        ),
+        Preset(
+            name="crisp",
+            about="as sharp as a film is, with likely texture",
+            knobs={"look": "crisp"},
+        ),
+    )
 
     def grid(self, knobs: Knobs) -> Grid:
         return Grid()
@@ -111,6 +122,9 @@ class Lite:
 
     def decide(self, knobs: Knobs, machine: Machine, device: str) -> tuple[Knobs, tuple[str, ...]]:
         return knobs, ()
+
+    def leaner(self, knobs: Knobs, geometry: Geometry) -> Iterable[Knobs]:
+        return ()
 
     def dtype(self, machine: Machine, device: str, knobs: Knobs) -> str:
         return auto_dtype(machine, device, knobs)
@@ -150,8 +164,11 @@ class Lite:
         net = checkpoint.load(lambda: Net(config), path).float()
         net.trunk_to(getattr(torch, plan.recipe.numerics.dtype))
         net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        with offload.attach(net, where) as placed:
-            yield _Open(placed, head_for(plan.geometry), plan.recipe.output, where)
+        try:
+            with offload.attach(net, where) as placed:
+                yield _Open(placed, head_for(plan.geometry), plan.recipe.output, where)
+        finally:
+            closed(net, where)
 
 
 def head_for(geometry: Geometry) -> int:

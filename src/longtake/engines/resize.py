@@ -14,7 +14,7 @@ from longtake.core.knobs import knob
 from longtake.core.machine import Machine
 from longtake.core.media import Clip, Knobs, OutputFormat
 from longtake.core.plan import Footprint, Geometry, Placement, Plan, Recipe
-from longtake.core.ports import Grid, Offload
+from longtake.core.ports import Grid, Offload, Preset
 from longtake.engines._pixels import deepened
 from longtake.media.scaling import Kernel, resample
 
@@ -48,6 +48,12 @@ class Resize:
     knobs = ResizeKnobs
     devices: tuple[str, ...] = ("cpu",)
     scales: tuple[Fraction, ...] = ()
+    presets: tuple[Preset, ...] = (
+        Preset(name="standard", about="Lanczos: the sharpest kernel", knobs={"kernel": "lanczos"}),
+        Preset(
+            name="soft", about="bicubic: less ringing at hard edges", knobs={"kernel": "bicubic"}
+        ),
+    )
 
     def grid(self, knobs: Knobs) -> Grid:
         return Grid()
@@ -57,6 +63,9 @@ class Resize:
 
     def decide(self, knobs: Knobs, machine: Machine, device: str) -> tuple[Knobs, tuple[str, ...]]:
         return knobs, ()
+
+    def leaner(self, knobs: Knobs, geometry: Geometry) -> Iterable[Knobs]:
+        return ()
 
     def dtype(self, machine: Machine, device: str, knobs: Knobs) -> str:
         return "uint8"

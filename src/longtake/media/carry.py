@@ -298,7 +298,7 @@ def opened(
     if end is not None:
         stop = end + clock.shift if stop is None else min(stop, end + clock.shift)
     span = Span(shift=clock.shift, begin=clock.begin, end=stop)
-    if film.info.container == "images":
+    if film.info.container in ("images", "none"):
         yield Tracks(film=film, source=None, container=container, drop=tuple(drop), span=span)
         return
     with film.container() as source:

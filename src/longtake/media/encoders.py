@@ -6,6 +6,9 @@ The wheel of PyAV has all; other builds may not. Hardware is asked by opening it
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -78,6 +81,22 @@ def options(encoder: Encoder) -> dict[str, str]:
         return {"level": "3", "slicecrc": "1", "g": "1"}
     step = 4 if encoder.codec == "nvenc-av1" else 1  # its quantisers are 0 .. 255
     return {"rc": "constqp", "qp": str(encoder.crf * step), "preset": encoder.preset}
+
+
+@contextmanager
+def ordinary_priority() -> Iterator[None]:
+    """Around what opens an encoder: as root, libsvtav1 makes its threads and the caller's real-time
+    (SCHED_FIFO 99), which starves everything else on the machine. They are made ordinary again."""
+    if sys.platform != "linux" or os.sched_getscheduler(0) != os.SCHED_OTHER:
+        yield
+        return
+    try:
+        yield
+    finally:
+        for name in os.listdir("/proc/self/task"):
+            with suppress(OSError):  # it has ended meanwhile
+                if os.sched_getscheduler(int(name)) == os.SCHED_FIFO:
+                    os.sched_setscheduler(int(name), os.SCHED_OTHER, os.sched_param(0))
 
 
 def _try(codec: str) -> None:

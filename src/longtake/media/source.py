@@ -23,6 +23,7 @@ from longtake.core.errors import BadInput
 from longtake.core.media import Clip, OutputFormat, Pixels, VideoInfo
 from longtake.core.plan import Reading
 from longtake.core.ports import Clock
+from longtake.core.steps import done
 from longtake.media import _decode, color, guard, images
 from longtake.media._deinterlace import MARGIN, Deinterlacer
 from longtake.media._look import fingerprint
@@ -34,6 +35,7 @@ from longtake.media.scaling import Scaler
 
 _TRIES = 3  # keyframes from which reading is tried before it begins at the start
 _ROWS = 512  # records fetched in one go
+_STRETCH = 16 << 20  # bytes hashed in one go
 
 
 class FileFilm:
@@ -306,7 +308,17 @@ def _skip(found: Iterator[av.VideoFrame], count: int) -> Iterator[av.VideoFrame]
 
 def digest(info: VideoInfo) -> str:
     """SHA-256 of the source's bytes; of names and bytes for a folder of images."""
+    return done(hashing(info))
+
+
+def hashing(info: VideoInfo) -> Generator[int, None, str]:
+    """The same, a stretch at a time: yields bytes read so far, where more follow."""
     if info.container == "images":
         return images.digest(info)
+    total = hashlib.sha256()
     with info.path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(_STRETCH):
+            if file.tell() > len(block):
+                yield file.tell()
+            total.update(block)
+    return total.hexdigest()

@@ -82,6 +82,11 @@ def png(pixels: RGB) -> bytes:
     return _encoded("png", "rgb24", pixels, {})
 
 
+def jpeg(pixels: RGB) -> bytes:
+    """A JPEG file of good quality."""
+    return _encoded("mjpeg", "yuvj444p", pixels, {"qmin": "2", "qmax": "4"})
+
+
 def embedded(pixels: RGB) -> tuple[str, bytes]:
     """(media type, bytes): WebP without loss, or the best JPEG where that would be huge."""
     height, width = pixels.shape[:2]

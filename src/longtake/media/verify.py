@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 
 from longtake.core.errors import VerifyFailed
 from longtake.core.media import OutputFormat
-from longtake.core.plan import Plan
+from longtake.core.plan import Plan, Recipe, Script
 from longtake.core.ports import Film
 from longtake.media import _look, carry
 from longtake.media._ffv1 import slices_intact
@@ -32,6 +32,7 @@ from longtake.media.tracks import Container, ways
 THREADS = 2  # of the decoder
 STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}
 STRETCH = 256  # frames whose tables are read at once
+TELL = 32  # frames after which a file's check says how far it is
 _MOST = 20  # faults told
 
 # Shares of the way from black to white, and luma steps of 255: far beyond what an engine may do,
@@ -153,7 +154,7 @@ class Pictures:
     def _light(self, frame: av.VideoFrame, number: int, luma: float, moved: float) -> None:
         look = _look.look(frame)
         recipe = self.plan.recipe
-        given = _share(luma, recipe.reading.full_range or recipe.reading.matrix == IDENTITY)
+        given = _share(luma, _in_full(recipe))
         made = _share(look.mean, recipe.output.full_range or recipe.output.chroma == "rgb")
         if made < BLACK and given > NOT_BLACK:
             self.wrong.frame("is black, the source is not", number)
@@ -164,6 +165,12 @@ class Pictures:
             if still < STILL * moved:
                 self.wrong.frame("repeats the one before, the source moves", number)
         self.before = look.grid
+
+
+def _in_full(recipe: Recipe) -> bool:
+    """Whether the source's luma reaches from 0 to 255; of a generated film there is none."""
+    reading = recipe.reading
+    return not isinstance(reading, Script) and (reading.full_range or reading.matrix == IDENTITY)
 
 
 def _share(luma: float, full: bool) -> float:
@@ -209,7 +216,7 @@ def _file(path: Path, looks: Pictures) -> Iterator[int]:
         with av.open(str(path)) as file:
             watch = _Watch(stream=_pictures_of(file, looks, container), looks=looks)
             for _ in watch.through(file):
-                if looks.seen >= told + STRETCH:
+                if looks.seen >= told + TELL:
                     told = looks.seen
                     yield told
             watch.finish()

@@ -10,21 +10,12 @@ github.com/Wan-Video/Wan2.1, wan/modules/model.py (`rope_apply`).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor
 
 THETA: Final = 10000.0
-
-
-@dataclass(frozen=True, slots=True)
-class Rotation:
-    """Cosines and sines of tokens, both [..., head_dim / 2], float32."""
-
-    cos: Tensor
-    sin: Tensor
 
 
 def axis_dims(head_dim: int) -> tuple[int, int, int]:
@@ -38,7 +29,7 @@ def axis_dims(head_dim: int) -> tuple[int, int, int]:
     return head_dim - 2 * third, third, third
 
 
-def angles(positions: Iterable[int], dim: int) -> Tensor:
+def angles(positions: Iterable[float], dim: int) -> Tensor:
     """[positions, dim / 2], radians, float64."""
     steps = torch.arange(0, dim, 2, dtype=torch.float64) / dim
     return torch.outer(torch.tensor(list(positions), dtype=torch.float64), THETA**-steps)
@@ -46,9 +37,9 @@ def angles(positions: Iterable[int], dim: int) -> Tensor:
 
 def grid_rotation(
     times: range, height: int, width: int, head_dim: int, device: torch.device
-) -> Rotation:
-    """Tables [len(times), height, width, head_dim / 2] of the tokens at `times` x rows x columns,
-    on `device`."""
+) -> Tensor:
+    """Turns cos + i sin, complex64 [len(times), height, width, head_dim / 2], of the tokens at
+    `times` x rows x columns, on `device`."""
     size = len(times), height, width
     parts = []
     for axis, (positions, dim) in enumerate(
@@ -58,20 +49,14 @@ def grid_rotation(
         shape[axis] = size[axis]
         turned = angles(positions, dim)
         # cast before the way to the device: float64 is slow there, or missing
-        pair = torch.stack((turned.cos(), turned.sin())).float().to(device)
-        parts.append(pair.view(2, *shape).expand(2, *size, dim // 2))
-    cos, sin = torch.cat(parts, dim=-1).unbind(0)
-    return Rotation(cos, sin)
+        turns = torch.complex(turned.cos().float(), turned.sin().float()).to(device)
+        parts.append(turns.view(shape).expand(*size, dim // 2))
+    return torch.cat(parts, dim=-1)
 
 
-def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Turn the pairs of x [tokens, heads, head_dim] by tables [tokens, head_dim / 2]; computed in
+def rotate(x: Tensor, turns: Tensor) -> Tensor:
+    """Turn the pairs of x [tokens, heads, head_dim] by `turns` [tokens, head_dim / 2]; computed in
     at least float32, returned in the dtype of x."""
-    cos, sin = rotation.cos.unsqueeze(-2), rotation.sin.unsqueeze(-2)
-    pairwise = *x.shape[:-1], -1, 2
-    even, odd = x.reshape(pairwise).unbind(-1)
-    turned = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    pairs = turned.view(pairwise)
-    pairs[..., 0] = (even * cos).addcmul_(odd, sin, value=-1)
-    pairs[..., 1] = (even * sin).addcmul_(odd, cos)
-    return turned
+    exact = x.to(torch.promote_types(x.dtype, torch.float32))
+    pairs = torch.view_as_complex(exact.view(*x.shape[:-1], -1, 2))
+    return torch.view_as_real(pairs * turns.unsqueeze(-2)).flatten(-2).to(x.dtype)

@@ -16,11 +16,7 @@ class Resident:
 
     @contextmanager
     def attach(self, model: nn.Module, device: str) -> Iterator[nn.Module]:
-        model.to(device)
-        try:
-            yield model
-        finally:
-            model.to("cpu")
+        yield model.to(device)
 
 
 plugin = Resident()

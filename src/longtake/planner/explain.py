@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from longtake.core.plan import Plan
+from longtake.core.plan import Plan, Script
+from longtake.core.task import Generate
 
 Rows = list[tuple[str, str]]
 
@@ -21,6 +22,8 @@ def explain(plan: Plan) -> dict[str, Rows]:
 
 
 def _film(plan: Plan) -> Rows:
+    if isinstance(plan.recipe.reading, Script):
+        return _script(plan, plan.recipe.reading)
     info, geometry = plan.info, plan.geometry
     output = plan.recipe.output
     length = geometry.frames / output.rate
@@ -37,15 +40,30 @@ def _film(plan: Plan) -> Rows:
     ]  # fmt: skip
 
 
+def _script(plan: Plan, script: Script) -> Rows:
+    geometry, output = plan.geometry, plan.recipe.output
+    rows = [("prompt", script.prompt)]
+    if script.negative:
+        rows.append(("not", script.negative))
+    if isinstance(plan.task, Generate) and plan.task.image is not None:
+        rows.append(("begins with", str(plan.task.image)))
+    return [
+        *rows,
+        ("size", f"{_size(geometry.target)} px"),
+        ("frames", f"{geometry.frames:,} at {rate(output.rate)} fps, "
+                   f"{clock(geometry.frames / output.rate)}"),
+    ]  # fmt: skip
+
+
 def _telecined(plan: Plan) -> str:
-    if plan.recipe.reading.deinterlace != "ivtc":
+    if plan.recipe.read.deinterlace != "ivtc":
         return ""
     return f"; by ivtc of {plan.info.frames:,} at {rate(plan.info.rate)} fps"
 
 
 def _given(plan: Plan) -> str:
     coded = _size((plan.info.width, plan.info.height))
-    reduced = plan.recipe.reading.size
+    reduced = plan.recipe.read.size
     return f"{coded} reduced to {_size(reduced)}" if reduced else coded
 
 
@@ -115,6 +133,8 @@ def _cost(plan: Plan) -> Rows:
     if plan.time is None:
         return [*rows, ("time", "not calibrated: `longtake doctor` measures this machine")]
     time = plan.time
+    if isinstance(plan.task, Generate):
+        return [*rows, ("time", f"about {clock(time.total)}")]
     return [
         *rows,
         ("time", f"about {clock(time.total)} (decode {clock(time.decode)}, compute "

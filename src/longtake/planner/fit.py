@@ -10,7 +10,7 @@ from longtake.core.errors import DoesNotFit
 from longtake.core.machine import Machine
 from longtake.core.media import VideoInfo
 from longtake.core.plan import Geometry, Memory, Placement, Plan, Recipe
-from longtake.core.ports import Engine
+from longtake.core.ports import Works
 from longtake.core.task import Limits
 from longtake.planner import footprint, ladder
 from longtake.planner.explain import bytes_
@@ -18,21 +18,21 @@ from longtake.planner.explain import bytes_
 HEADROOM = 0.05  # of free memory that a plan leaves alone
 
 
-def rungs(plan: Plan, engine: Engine) -> list[Placement]:
+def rungs(plan: Plan, engine: Works) -> list[Placement]:
     """Every placement this plan may fall back on, the fastest first."""
     made = plan.geometry.target
     per_frame = made[0] * made[1] * 3 * (1 if plan.recipe.output.bits <= 8 else 2)
     return ladder.rungs(engine.grid(plan.recipe.knobs), plan.geometry, plan.placement, per_frame)
 
 
-def replaced(plan: Plan, placement: Placement, engine: Engine) -> Plan:
+def replaced(plan: Plan, placement: Placement, engine: Works) -> Plan:
     """The same recipe under another placement, with its footprint."""
     needed = memory(plan.info, plan.geometry, plan.recipe, placement, engine)
     return replace(plan, placement=placement, memory=needed)
 
 
 def memory(
-    info: VideoInfo, geometry: Geometry, recipe: Recipe, placement: Placement, engine: Engine
+    info: VideoInfo, geometry: Geometry, recipe: Recipe, placement: Placement, engine: Works
 ) -> Memory:
     """Peak bytes of one process under that placement."""
     return Memory(
@@ -62,7 +62,7 @@ def budget(plan: Plan, machine: Machine, limits: Limits) -> dict[str, tuple[int,
     return budget
 
 
-def fitted(plan: Plan, engine: Engine, machine: Machine, limits: Limits) -> Plan:
+def fitted(plan: Plan, engine: Works, machine: Machine, limits: Limits) -> Plan:
     """A stored plan on the first rung that fits this machine, not above its own placement.
 
     Raises DoesNotFit.
@@ -76,7 +76,7 @@ def fitted(plan: Plan, engine: Engine, machine: Machine, limits: Limits) -> Plan
 
 
 def first(
-    plan: Plan, placements: Sequence[Placement], engine: Engine, machine: Machine, limits: Limits
+    plan: Plan, placements: Sequence[Placement], engine: Works, machine: Machine, limits: Limits
 ) -> Plan | None:
     """The plan under the first placement that fits, or None."""
     for placement in placements:
@@ -87,7 +87,7 @@ def first(
 
 
 def nearest(
-    plan: Plan, placements: Sequence[Placement], engine: Engine, machine: Machine, limits: Limits
+    plan: Plan, placements: Sequence[Placement], engine: Works, machine: Machine, limits: Limits
 ) -> Plan:
     """The plan under the placement that lacks the fewest bytes; of several the most frugal."""
     candidates = [replaced(plan, p, engine) for p in reversed(placements)]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from fractions import Fraction
 
 from longtake.core.media import OutputFormat, VideoInfo
-from longtake.core.plan import Encoder, Geometry, HostFootprint, Placement, Recipe
+from longtake.core.plan import Encoder, Geometry, HostFootprint, Placement, Recipe, Script
 
 MiB = 1 << 20
+GiB = 1 << 30
 PROCESS = 64 * MiB  # interpreter, numpy, libav and rich, with their libraries mapped
 _MARGIN = 0.98  # of the fit, after the allocator was tamed
 
@@ -45,7 +46,9 @@ def host(
     clips = placement.queue + 2
     return HostFootprint(
         process=PROCESS,
-        decode=decoder(info) + _reduction(info, recipe) + _woven(info, recipe),
+        decode=0
+        if isinstance(recipe.reading, Script)
+        else decoder(info) + _reduction(info, recipe) + _woven(info, recipe),
         frames=clips * placement.step * (given + made) + made,
         encode=int(_encode(geometry, output, encoder, pictures) * _MARGIN),
     )
@@ -58,7 +61,7 @@ def decoder(info: VideoInfo) -> int:
 
 def _woven(info: VideoInfo, recipe: Recipe) -> int:
     """Bytes of the pictures from whose fields others are put together, and of bwdif's own."""
-    if recipe.reading.deinterlace != "ivtc":
+    if recipe.read.deinterlace != "ivtc":
         return 0
     return _WINDOW * _coded(info.width + 64, info.height + 64, info.chroma, info.bits)
 
@@ -66,7 +69,7 @@ def _woven(info: VideoInfo, recipe: Recipe) -> int:
 def _reduction(info: VideoInfo, recipe: Recipe) -> int:
     """Bytes of one frame at its coded size on its way to a smaller one: as it is read, and as the
     planes that are scaled."""
-    return 2 * _rgb((info.width, info.height), info.bits) if recipe.reading.size else 0
+    return 2 * _rgb((info.width, info.height), info.bits) if recipe.read.size else 0
 
 
 def _encode(geometry: Geometry, output: OutputFormat, encoder: Encoder, pictures: int) -> float:

@@ -68,7 +68,7 @@ def machine(name: str, fields: dict[str, Any]) -> Machine:
         raise BadInput(f"{name}: ram, cores and vram must be above 0.")
     return Machine(
         cores=cores, ram=ram, free_ram=max(ram - HELD_RAM, 0), cpu=name, flags=FLAGS, gpus=gpus,
-        torch=(survey.torch() or _TORCH).partition("+")[0],
+        torch=(survey.torch() or _TORCH).partition("+")[0], here=False,
     )  # fmt: skip
 
 

@@ -6,20 +6,17 @@ analysed film can tell: exact frames and timestamps, the shots, the hash of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 from longtake.core.codecs import CODECS
-from longtake.core.errors import DoesNotFit, Usage, WeightsMissing
+from longtake.core.errors import DoesNotFit, Usage
 from longtake.core.knobs import Range, settle
 from longtake.core.machine import Machine
-from longtake.core.media import Knobs, OutputFormat, VideoInfo
+from longtake.core.media import OutputFormat, VideoInfo
 from longtake.core.plan import (
-    Disk,
-    Encoder,
     Geometry,
     Numerics,
     Placement,
@@ -27,25 +24,14 @@ from longtake.core.plan import (
     Reading,
     Recipe,
     Segment,
-    weights_identity,
 )
-from longtake.core.ports import Engine, Grid, Sink
+from longtake.core.ports import Grid, Works
 from longtake.core.task import Limits, Upscale
-from longtake.planner import calibration, devices, fit, footprint, ladder, segments
+from longtake.planner import calibration, choices, devices, fit, ladder, segments
+from longtake.planner.choices import Crafts
 from longtake.planner.geometry import film_rate, geometry_of, kept, reduces
 
 SEGMENT_FRAMES = Range(help="frames of a segment, the unit of resume", least=8, most=100_000)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Crafts:
-    """The sockets a plan is made against, looked up by whoever may see them."""
-
-    engine: Engine
-    sink: Sink
-    sha256: Callable[[Path], str]  # of a file of weights
-    lacking: Callable[[str], str | None] = lambda _: None  # why it cannot be written here
-    only_plan: bool = False  # nothing will be made: weights may be missing
 
 
 def estimate(
@@ -67,12 +53,12 @@ def estimate(
     return fitted
 
 
-def freeze(plan: Plan, cuts: Sequence[int], engine: Engine) -> Plan:
+def freeze(plan: Plan, cuts: Sequence[int], engine: Works) -> Plan:
     """The plan of a film that has been analysed: its `info` is exact, its recipe names the source.
 
     `cuts` are the frames of the job at which a shot begins.
     """
-    first, stop = kept(plan.task, plan.info)
+    first, stop = kept(plan.upscale, plan.info)
     geometry = replace(plan.geometry, frames=stop - first)
     grid = engine.grid(plan.recipe.knobs)
     return replace(
@@ -81,7 +67,7 @@ def freeze(plan: Plan, cuts: Sequence[int], engine: Engine) -> Plan:
         geometry=geometry,
         cuts=tuple(cuts),
         segments=_cut(geometry.frames, plan.recipe.segment_frames, grid, cuts),
-        disk=_disk(geometry, plan.recipe, plan.info),
+        disk=choices.disk(geometry, plan.recipe, plan.info.size),
         notes=tuple(dict.fromkeys([*plan.notes, *plan.info.notes])),
     )
 
@@ -101,7 +87,7 @@ def _draft(
     limits: Limits,
 ) -> Plan:
     """A plan with the first rung of the ladder, fitting or not."""
-    codec, instead = _codec(task, crafts)
+    codec, instead = choices.codec(task, crafts)
     chroma = crafts.sink.chroma(info, codec)
     geometry = geometry_of(task, info, chroma)  # type: ignore[arg-type]
     workers, notes = devices.choose(limits.devices, machine, crafts.engine)
@@ -109,7 +95,7 @@ def _draft(
     length = own.pop("segment_frames", None)
     knobs, told = crafts.engine.decide(settle(crafts.engine.knobs, own), machine, workers[0])
     grid = crafts.engine.grid(knobs)
-    weights, missing = _weights(crafts, knobs)
+    weights, missing = choices.weights(crafts, knobs)
     output, more = _output(task, info, reading, codec, chroma, geometry)
     recipe = Recipe(
         source="",
@@ -127,7 +113,7 @@ def _draft(
             size=geometry.source if reduces(task, info) else None,
         ),
         output=output,
-        encoder=_encoder(task, codec, geometry, workers, machine),
+        encoder=choices.encoder(task, codec, geometry, workers, machine),
         numerics=devices.numerics(workers, machine, crafts.engine, knobs),
     )
     placement = Placement(
@@ -143,7 +129,7 @@ def _draft(
         placement=placement,
         segments=_cut(geometry.frames, recipe.segment_frames, grid, ()),
         memory=fit.memory(info, geometry, recipe, placement, crafts.engine),
-        disk=_disk(geometry, recipe, info),
+        disk=choices.disk(geometry, recipe, info.size),
         time=None,
         notes=tuple(
             dict.fromkeys(
@@ -152,34 +138,6 @@ def _draft(
         ),
     )
     return fit.replaced(draft, fit.rungs(draft, crafts.engine)[0], crafts.engine)
-
-
-def _weights(crafts: Crafts, knobs: Knobs) -> tuple[str | None, list[str]]:
-    """Their identity; where they are missing and nothing will be made, a sentence instead."""
-    try:
-        return weights_identity([crafts.sha256(p) for p in crafts.engine.weights(knobs)]), []
-    except WeightsMissing as error:
-        if not crafts.only_plan:
-            raise
-        return None, [f"Planned with the sizes of the published weights. {error.detail}"]
-
-
-def _codec(task: Upscale, crafts: Crafts) -> tuple[str, list[str]]:
-    """The codec, and a sentence where it is not the one that was asked for."""
-    held = crafts.sink.codecs
-    if task.codec == "auto":
-        return held[0], []
-    if task.codec not in held:
-        raise Usage(
-            f"--codec {task.codec} does not go into {task.target.name}; there: {', '.join(held)}."
-        )
-    why = crafts.lacking(task.codec)
-    software = CODECS[task.codec].software
-    if why is None:
-        return task.codec, []
-    if not software:
-        raise Usage(f"--codec {task.codec}: {why}.")
-    return software, [f"--codec {task.codec}: {why}; {software} writes the film instead."]
 
 
 def _length(given: Any, grid: Grid) -> int:
@@ -246,45 +204,9 @@ def _width_notes(task: Upscale, info: VideoInfo) -> list[str]:
     return []
 
 
-def _encoder(
-    task: Upscale, codec: str, geometry: Geometry, workers: tuple[str, ...], machine: Machine
-) -> Encoder:
-    """The encoder's settings. Raises Usage for a quality or a size that it does not take."""
-    about = CODECS[codec]
-    crf = task.crf if task.crf is not None else about.crf
-    if about.crf is not None and crf is not None and not 0 <= crf <= about.worst:
-        raise Usage(f"--crf {crf}: outside 0 .. {about.worst}.")
-    (width, height), (widest, tallest) = geometry.target, about.most
-    if min(width, height) < about.least or width > widest or height > tallest:
-        raise Usage(
-            f"{width}x{height} px: {codec} takes sides from {about.least} px on, and at most "
-            f"{widest}x{tallest} px; take another size or another --codec."
-        )
-    effort = task.preset
-    if effort == "auto":
-        effort = "veryfast" if workers[0].startswith("cpu") else "faster"
-    threads = 4 if width * height <= 1 << 20 else 6 if width * height <= 1 << 22 else 8
-    asm = "avx2" if "avx2" in machine.flags else "sse2"
-    if about.software:
-        asm = machine.gpus[0].name if machine.gpus else ""
-    return Encoder(
-        codec=codec,  # type: ignore[arg-type]
-        crf=crf or 0 if about.crf is not None else 0,
-        preset=about.efforts.get(effort, ""),
-        threads=threads // 2 if codec == "av1" else threads,  # its memory grows with them
-        asm=asm,
-    )
-
-
-def numerics_here(plan: Plan, machine: Machine, engine: Engine) -> Numerics:
+def numerics_here(plan: Plan, machine: Machine, engine: Works) -> Numerics:
     """The numerics that the plan's devices would have on this machine."""
     return devices.numerics(plan.placement.devices, machine, engine, plan.recipe.knobs)
-
-
-def _disk(geometry: Geometry, recipe: Recipe, info: VideoInfo) -> Disk:
-    film = footprint.output_bytes(geometry, recipe.output, recipe.encoder)
-    pictures = recipe.encoder.codec in ("png", "tiff")  # moved into place, not copied
-    return Disk(parts=film, target=0 if pictures else film + info.size)
 
 
 def _cut(frames: int, length: int, grid: Grid, cuts: Sequence[int]) -> tuple[Segment, ...]:
@@ -306,10 +228,17 @@ def _misfit(plan: Plan, crafts: Crafts, machine: Machine, limits: Limits) -> str
     placements = _ladder(plan, crafts, limits)
     nearest = fit.nearest(plan, placements, crafts.engine, machine, limits)
     lines = [fit.lacking(nearest, machine, limits)]
+    knobs = plan.recipe.knobs
+    for change in crafts.engine.leaner(knobs, plan.geometry):
+        leaner = replace(plan, recipe=replace(plan.recipe, knobs={**knobs, **change}))
+        if _fit(leaner, crafts, machine, limits) is not None:
+            words = " ".join(f"{name}={value}" for name, value in change.items())
+            lines.append(f"It fits with --set {words}, which makes another film.")
+            break
     for scale in (Fraction(3), Fraction(2), Fraction(3, 2)):
         if scale < plan.geometry.scale:
-            task = replace(plan.task, scale=scale, height=None)
-            reading = (plan.recipe.reading.matrix, plan.recipe.reading.full_range)
+            task = replace(plan.upscale, scale=scale, height=None)
+            reading = (plan.recipe.read.matrix, plan.recipe.read.full_range)
             smaller = _draft(task, plan.info, reading, crafts, machine, limits)
             if _fit(smaller, crafts, machine, limits) is not None:
                 return " ".join([*lines, f"It fits with --scale {float(scale):g}."])

@@ -40,21 +40,27 @@ def gpus() -> tuple[Gpu, ...]:
 
     CUDA must count in the order of the bus for that: CUDA_DEVICE_ORDER=PCI_BUS_ID, set by `launch`.
     """
+    return tuple(replace(g, index=i) for i, g in enumerate(_visible(installed())))
+
+
+def installed() -> list[Gpu]:
+    """The same, those included that CUDA_VISIBLE_DEVICES hides, numbered by NVML."""
     with _nvml() as ask:
         if ask is None:
-            return ()
+            return []
         driver = _text(ask.nvmlSystemGetDriverVersion())
-        found = [_gpu(ask, i, driver) for i in range(ask.nvmlDeviceGetCount())]
-    return tuple(replace(g, index=i) for i, g in enumerate(_visible(found)))
+        return [_gpu(ask, i, driver) for i in range(ask.nvmlDeviceGetCount())]
 
 
 def launch() -> None:
     """Set what torch reads from the environment when it is first imported.
 
     Its threads sleep while they wait for each other: by default they spin, on cores that the
-    encoder needs (docs/lab.md).
+    encoder needs (docs/lab.md). One process compiles kernels, of which there are few: by default
+    there are as many as cores, each with all of torch in its memory.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 

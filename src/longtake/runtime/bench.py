@@ -33,8 +33,8 @@ from longtake.journal import load_plan
 from longtake.media.beginning import beginning
 from longtake.media.probe import probe
 from longtake.planner.calibration import Calibration
+from longtake.planner.choices import Crafts
 from longtake.planner.explain import explain
-from longtake.planner.planner import Crafts
 from longtake.runtime import allocator, alone, sample, workfolder
 from longtake.runtime.alone import Speed, remove
 from longtake.runtime.film import open_film

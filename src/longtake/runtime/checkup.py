@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import platform
 import shutil
 import tempfile
@@ -26,6 +27,7 @@ from longtake.core.plugins import find, names
 from longtake.core.ports import Sink
 from longtake.core.task import Limits, Upscale
 from longtake.media import encoders
+from longtake.nets.flashvsr.needs import flex_lacks
 from longtake.planner.calibration import Calibration
 from longtake.planner.explain import bytes_
 from longtake.runtime.prepare import draft
@@ -68,6 +70,7 @@ def checks(machine: Machine, folder: Path) -> Iterator[Check]:
             name="GPU", state="note", says="no NVIDIA GPU found: everything runs on the CPU"
         )
     yield _torch(machine)
+    yield from _kernels(machine)
     lacking = encoders.missing()
     yield Check(
         name="libav",
@@ -97,6 +100,30 @@ def _torch(machine: Machine) -> Check:
         says = f"{machine.torch} has no CUDA: the GPU is left idle; install torch from its index"
         return Check(name="torch", state="note", says=says)
     return Check(name="torch", state="good", says=machine.torch)
+
+
+def _kernels(machine: Machine) -> Iterator[Check]:
+    """What makes GPUs fast, and what of it is used on each."""
+    for gpu in machine.gpus:
+        major, minor = gpu.capability
+        why = flex_lacks(gpu.capability)
+        says = "used by flashvsr" if why is None else f"{why}; flashvsr is several times slower"
+        yield Check(
+            name=f"flex on GPU {gpu.index}", state="good" if why is None else "note", says=says
+        )
+        half = "bfloat16" if major >= 8 else "float16" if major >= 7 else "float32"
+        says = (
+            f"{half} is used"
+            if major >= 8
+            else f"{half} is used: bfloat16 needs 8.0, not {major}.{minor}"
+        )
+        yield Check(name=f"numbers on GPU {gpu.index}", state="good", says=says)
+    given = os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "")
+    if machine.gpus and "expandable_segments:True" not in given:
+        says = (
+            f"PYTORCH_CUDA_ALLOC_CONF={given}: without expandable_segments:True plans are too low"
+        )
+        yield Check(name="allocator", state="note", says=says)
 
 
 def torch_check(machine: Machine) -> Check:

@@ -11,7 +11,6 @@ for one film alone. A kill before that leaves the work folder, which knows what 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,11 @@ from longtake.core.errors import Usage
 from longtake.core.plain import differences, to_plain
 from longtake.core.plan import Plan, weights_identity
 from longtake.core.plugins import find
-from longtake.core.task import Upscale
+from longtake.core.task import Generate, Upscale, as_named_now
 from longtake.journal import append, lines, load_plan
 from longtake.runtime import workfolder
 from longtake.weights import manifest
+from longtake.weights.files import digest
 
 RECORD = ".longtake.jsonl"
 _VERSION = 1
@@ -40,6 +40,8 @@ def note(plan: Plan) -> None:
     """Write down that the plan's film is finished, verified and in its place; nothing where no
     folder above it has a record."""
     task = plan.task
+    if isinstance(task, Generate):
+        return
     out = next((p for p in task.target.absolute().parents if (p / RECORD).is_file()), None)
     if out is None:
         return
@@ -95,9 +97,9 @@ def _rescued(out: Path, task: Upscale, folder: Path) -> dict[str, Any] | None:
         return None
     with workfolder.locked(folder):
         plan = load_plan(folder)
-        if plan is None or _sha256(task.source) != plan.recipe.source:
+        if plan is None or digest(task.source) != plan.recipe.source:
             return None
-        ours = dataclasses.replace(plan.task, source=task.source, target=task.target)
+        ours = dataclasses.replace(plan.upscale, source=task.source, target=task.target)
         note(dataclasses.replace(plan, task=ours))
         if not workfolder.kept(folder):
             workfolder.clear(folder)
@@ -113,7 +115,7 @@ def _wrong(line: dict[str, Any] | None, task: Upscale) -> str | None:
     was, now = line.get("task"), _wish(task)
     if not isinstance(was, dict):
         return "the record of it is damaged"
-    changed = differences(_wish(_DEFAULT) | was, now)
+    changed = differences(_wish(_DEFAULT) | as_named_now(was), now)
     if line.get("weights") != _weights(task):
         changed.append("other weights")
     if changed:
@@ -128,7 +130,7 @@ def _same_bytes(was: Any, source: Path) -> bool:
     now = workfolder.stamp(source)
     if not isinstance(was, dict) or was.get("bytes") != now["bytes"]:
         return False
-    return was.get("mtime_ns") == now["mtime_ns"] or was.get("sha256") == _sha256(source)
+    return was.get("mtime_ns") == now["mtime_ns"] or was.get("sha256") == digest(source)
 
 
 def _like(was: Any, now: dict[str, int]) -> bool:
@@ -154,11 +156,6 @@ def _weights(task: Upscale) -> str | None:
     own = {k: v for k, v in task.set.items() if k != "segment_frames"}
     paths = engine.weights(settle(engine.knobs, own))
     return weights_identity([manifest.sha256(path) for path in paths])
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 _DEFAULT = Upscale(source=Path(), target=Path())

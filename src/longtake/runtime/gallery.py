@@ -49,7 +49,7 @@ class Gallery:
     ) -> Gallery:
         plan = variants.excerpt_plan(variants.frozen(made[0].variant, excerpt), excerpt)
         film = variants.film_of(plan, excerpt.index)
-        reading = plan.recipe.reading
+        reading = plan.recipe.read
         source = Eye(plan.info, reading.matrix, reading.full_range)
         sides = [Side(m.clip, like=source) for m in made]
         tick = plan.info.time_base

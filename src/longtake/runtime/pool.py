@@ -26,7 +26,7 @@ from longtake.runtime import recover
 from longtake.runtime.film import open_film
 from longtake.runtime.measure import Usage, peak_ram, peak_vram
 from longtake.runtime.prepare import sink_for
-from longtake.runtime.segment import Advance, Line, Order, render
+from longtake.runtime.segment import Advance, Line, Order, Sampled, render
 from longtake.runtime.stages import Meter
 
 
@@ -185,6 +185,8 @@ def _make(pipe: Connection, plan: Plan, line: Line, orders: list[Order], device:
         for step in steps:
             if isinstance(step, Advance):
                 pipe.send(("frames", (step.segment, step.frames)))
+                continue
+            if isinstance(step, Sampled):
                 continue
             busy = {stage: s - told[stage] for stage, s in line.meter.busy.items()}
             told = dict(line.meter.busy)

@@ -12,14 +12,16 @@ from longtake.core.media import VideoInfo
 from longtake.core.plain import differences, to_plain
 from longtake.core.plan import Plan, weights_identity
 from longtake.core.plugins import find, names
-from longtake.core.ports import Engine, Sink
-from longtake.core.task import Limits, Upscale
+from longtake.core.ports import Sink
+from longtake.core.task import Generate, Limits, Task, Upscale
 from longtake.media import color, encoders
 from longtake.media.interlace import advice, examined
 from longtake.media.probe import probe, refuse
+from longtake.planner import generating
 from longtake.planner.calibration import Calibration
+from longtake.planner.choices import Crafts
 from longtake.planner.fit import fitted
-from longtake.planner.planner import Crafts, estimate, numerics_here, timed
+from longtake.planner.planner import estimate, numerics_here, timed
 from longtake.runtime import filenames, workfolder
 from longtake.weights import manifest
 
@@ -39,10 +41,10 @@ def sink_for(target: Path, codec: str = "auto") -> Sink:
     return sink
 
 
-def crafts_for(task: Upscale) -> Crafts:
-    engine: Engine = find("engines", task.engine)
+def crafts_for(task: Task) -> Crafts:
+    works = find("generators" if isinstance(task, Generate) else "engines", task.engine)
     sink = sink_for(task.target, task.codec)
-    return Crafts(engine=engine, sink=sink, sha256=manifest.sha256, lacking=encoders.lacking)
+    return Crafts(works=works, sink=sink, sha256=manifest.sha256, lacking=encoders.lacking)
 
 
 def draft(
@@ -60,13 +62,49 @@ def draft(
     `only_plan`: neither need weights, because nothing will be made.
     """
     _paths(task, makes_folder)
-    info = _source(task)
+    return draft_of(task, _source(task), limits, machine, known, only_plan=only_plan)
+
+
+def draft_of(
+    task: Upscale,
+    info: VideoInfo,
+    limits: Limits,
+    machine: Machine,
+    known: Calibration,
+    *,
+    only_plan: bool = False,
+) -> tuple[Plan, Crafts]:
+    """The same of a source that was looked at already: nothing is opened."""
     crafts = replace(crafts_for(task), only_plan=only_plan)
     told = _losses(task, info, crafts.sink)
     matrix, full, guess = color.reading_of(info, task.assume_color)
     plan = timed(estimate(task, info, (matrix, full), crafts, machine, limits), machine, known)
     notes = [*plan.notes, *([guess] if guess else []), *_interlaced(task, info), *told]
     return replace(plan, notes=tuple(dict.fromkeys(notes))), crafts
+
+
+def draft_generated(
+    task: Generate,
+    limits: Limits,
+    machine: Machine,
+    known: Calibration,
+    *,
+    only_plan: bool = False,
+) -> tuple[Plan, Crafts]:
+    """The estimated plan of a film that is generated. Raises as `draft` does.
+
+    `only_plan`: weights need not be there, because nothing will be made.
+    """
+    _paths(task)
+    crafts = replace(crafts_for(task), only_plan=only_plan)
+    image = None if task.image is None else _upright(probe(task.image))
+    return generating.estimate(task, image, crafts, machine, limits, known), crafts
+
+
+def _upright(info: VideoInfo) -> tuple[int, int]:
+    """Px of a picture as it is looked at."""
+    size = round(info.width * info.sar), info.height
+    return size if round(info.rotation / 90) % 2 == 0 else size[::-1]
 
 
 def replay(plan: Plan, limits: Limits, machine: Machine) -> tuple[Plan, Crafts]:
@@ -77,13 +115,14 @@ def replay(plan: Plan, limits: Limits, machine: Machine) -> tuple[Plan, Crafts]:
     """
     _paths(plan.task)
     crafts = crafts_for(plan.task)
-    info = _source(plan.task)
-    _losses(plan.task, info, crafts.sink)
-    if plan.stage == "estimate":  # of a frozen plan the hash of the input speaks
-        _unchanged("The source is not the one that was planned", plan.info, info, "source")
-    here = numerics_here(plan, machine, crafts.engine)
+    if isinstance(plan.task, Upscale):
+        info = _source(plan.task)
+        _losses(plan.task, info, crafts.sink)
+        if plan.stage == "estimate":  # of a frozen plan the hash of the input speaks
+            _unchanged("The source is not the one that was planned", plan.info, info, "source")
+    here = numerics_here(plan, machine, crafts.works)
     _unchanged("The plan was made for another machine", plan.recipe.numerics, here, "numerics")
-    weights = weights_identity([crafts.sha256(p) for p in crafts.engine.weights(plan.recipe.knobs)])
+    weights = weights_identity([crafts.sha256(p) for p in crafts.works.weights(plan.recipe.knobs)])
     why = encoders.lacking(plan.recipe.encoder.codec)
     if why:
         raise Usage(
@@ -91,7 +130,7 @@ def replay(plan: Plan, limits: Limits, machine: Machine) -> tuple[Plan, Crafts]:
         )
     if weights != plan.recipe.weights:
         raise Usage("The plan was made with other weights. Plan it again.")
-    return fitted(plan, crafts.engine, machine, limits), crafts
+    return fitted(plan, crafts.works, machine, limits), crafts
 
 
 def _source(task: Upscale) -> VideoInfo:
@@ -135,14 +174,16 @@ def _interlaced(task: Upscale, info: VideoInfo) -> list[str]:
     ]
 
 
-def _paths(task: Upscale, makes_folder: bool = False) -> None:
-    source, target = task.source, task.target
-    if not source.exists():
-        raise Usage(f"{source}: no such file or folder.")
-    if _same(source, target):
-        raise Usage(f"{target}: source and target are the same.")
-    if source.is_dir() and source.resolve() in target.resolve().parents:
-        raise Usage(f"{target} lies inside the source folder {source}.")
+def _paths(task: Task, makes_folder: bool = False) -> None:
+    target = task.target
+    source = task.image if isinstance(task, Generate) else task.source
+    if source is not None:
+        if not source.exists():
+            raise Usage(f"{source}: no such file or folder.")
+        if _same(source, target):
+            raise Usage(f"{target}: source and target are the same.")
+        if source.is_dir() and source.resolve() in target.resolve().parents:
+            raise Usage(f"{target} lies inside the source folder {source}.")
     if not makes_folder and not target.resolve().parent.is_dir():
         raise Usage(f"{target}: the folder {target.resolve().parent} does not exist.")
     wrong = filenames.fault(target, workfolder.longest_path(target))

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from longtake.core.errors import NotANumber, OutOfMemory
 from longtake.core.events import Event, Replanned, Warned
 from longtake.core.plan import Memory, Plan, Segment
-from longtake.core.ports import Engine
+from longtake.core.ports import Works
+from longtake.core.task import Upscale
 from longtake.planner import fit, ladder
 
 
@@ -36,7 +37,7 @@ class Recovery:
     """Decides what follows an error in a segment: another placement, one more try, or the end."""
 
     plan: Plan
-    engine: Engine
+    engine: Works
     doubted: int | None = None  # the segment that gave NaN once
 
     def after(self, error: Exception, segment: Segment) -> Event:
@@ -52,17 +53,19 @@ class Recovery:
         return Replanned(reason=str(error), placement=self.plan.placement)
 
 
-def downgraded(plan: Plan, engine: Engine, error: BaseException) -> Plan:
+def downgraded(plan: Plan, engine: Works, error: BaseException) -> Plan:
     """The plan on the next rung. Raises OutOfMemory where there is none."""
     under = ladder.lower(fit.rungs(plan, engine), plan.placement)
     plans = [fit.replaced(plan, placement, engine) for placement in under]
     helping = [p for p in plans if _helps(p.memory, plan.memory, error)]
     lower = next(iter(helping or plans), None)
     if lower is None:
+        upscaled = isinstance(plan.task, Upscale)
+        less = "a smaller --scale" if upscaled else "--set size= or frames= of less"
         raise OutOfMemory(
-            f"{error} The most frugal placement was in use ({plan.placement.step} frame per pass, "
-            f"queues of {plan.placement.queue}). What is done is kept: close other programs and "
-            f"run the same command again, or choose a smaller --scale."
+            f"{error} The most frugal placement was in use (frames per pass: "
+            f"{plan.placement.step}, queues of {plan.placement.queue}). What is done is kept: "
+            f"close other programs and run the same command again, or choose {less}."
         ) from error
     return lower
 

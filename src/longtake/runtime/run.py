@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing
+from collections.abc import Generator as Steps
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,23 +18,33 @@ from longtake.core.events import (
     Joined,
     SegmentDone,
     Started,
+    Stepped,
     Verified,
     Warned,
 )
 from longtake.core.machine import Machine
-from longtake.core.plan import Plan, Segment
+from longtake.core.plan import Plan, Script, Segment
 from longtake.core.plugins import find
 from longtake.core.ports import Film
 from longtake.journal import Journal, load_plan, weigh
 from longtake.media.verify import part as check_part
 from longtake.media.verify import verify
 from longtake.planner.calibration import Calibration, Rate, key, megapixels
+from longtake.planner.choices import Crafts
 from longtake.planner.fit import disk_check
-from longtake.planner.planner import Crafts
 from longtake.runtime import allocator, finished, measure, pool, recover, workfolder
 from longtake.runtime import film as films
 from longtake.runtime.measure import Usage
-from longtake.runtime.segment import Advance, Line, Made, render
+from longtake.runtime.segment import (
+    Advance,
+    Desk,
+    Line,
+    Order,
+    Progress,
+    Sampled,
+    generated,
+    render,
+)
 from longtake.runtime.stages import Meter
 
 
@@ -126,20 +137,17 @@ def segments(job: Job, journal: Journal, film: Film) -> Iterator[Event]:
 def _on_one(
     job: Job, journal: Journal, film: Film, left: list[Segment], finished: int
 ) -> Iterator[Event]:
-    recovery = recover.Recovery(plan=job.plan, engine=job.crafts.engine)
+    recovery = recover.Recovery(plan=job.plan, engine=job.crafts.works)
     while left:
         plan = recovery.plan
-        device, offload = plan.placement.devices[0], find("offload", plan.placement.offload)
+        orders = [(segment, journal.part(segment)) for segment in left]
         try:
-            with job.crafts.engine.open(plan, device, offload) as upscaler:
-                line = Line(film=film, upscaler=upscaler, sink=job.crafts.sink, meter=job.meter)
-                orders = [(segment, journal.part(segment)) for segment in left]
-                with closing(render(plan, line, orders)) as steps:
-                    for event in _committed(job, journal, steps, finished):
-                        if isinstance(event, SegmentDone):
-                            finished += event.stop - event.start
-                            left.pop(0)
-                        yield event
+            with _opened(job, plan, film, orders) as opened, closing(opened) as steps:
+                for event in _committed(job, journal, steps, finished):
+                    if isinstance(event, SegmentDone):
+                        finished += event.stop - event.start
+                        left.pop(0)
+                    yield event
         except Exception as error:
             if not left:
                 raise
@@ -148,14 +156,32 @@ def _on_one(
             yield told
 
 
+@contextmanager
+def _opened(job: Job, plan: Plan, film: Film, orders: Sequence[Order]) -> Iterator[Steps[Progress]]:
+    """The making of parts under a placement, with the engine open."""
+    device, offload = plan.placement.devices[0], find("offload", plan.placement.offload)
+    sink, meter = job.crafts.sink, job.meter
+    if isinstance(plan.recipe.reading, Script):
+        with job.crafts.author.open(plan, device, offload) as generator:
+            desk = Desk(film=film, sink=sink, meter=meter)
+            yield generated(plan, desk, generator, orders, job.folder)
+    else:
+        with job.crafts.engine.open(plan, device, offload) as upscaler:
+            line = Line(film=film, sink=sink, meter=meter, upscaler=upscaler)
+            yield render(plan, line, orders)
+
+
 def _committed(
-    job: Job, journal: Journal, steps: Iterator[Advance | Made], finished: int
-) -> Iterator[Advanced | SegmentDone]:
+    job: Job, journal: Journal, steps: Iterator[Progress], finished: int
+) -> Iterator[Advanced | Stepped | SegmentDone]:
     """Commit each part as it is made. `finished`: frames that are done already."""
     of, began = job.plan.geometry.frames, time.monotonic()
     running: dict[int, int] = {}
     for step in steps:
         segment = step.segment
+        if isinstance(step, Sampled):
+            yield Stepped(segment=segment.index, steps=step.step.done, of=step.step.of)
+            continue
         if isinstance(step, Advance):
             running[segment.index] = step.frames
             yield Advanced(frames=finished + sum(running.values()), of=of)

@@ -36,7 +36,7 @@ def salvage(folder: Path, target: Path | None) -> Iterator[Event]:
         raise Usage(f"{target} exists already; give another name for the recovered film.")
     with workfolder.locked(folder):
         done = parts_of(folder, plan, sink.part)
-        whole = _prefix(plan, done)
+        whole = prefix(plan, done)
         if not whole:
             raise BadInput(
                 f"{folder}: the first segment is not done yet; there is nothing to join."
@@ -62,7 +62,8 @@ def _partial(target: Path) -> Path:
     return target.with_name(f"{target.stem}.partial{target.suffix}")
 
 
-def _prefix(plan: Plan, done: Mapping[int, Path]) -> list[Path]:
+def prefix(plan: Plan, done: Mapping[int, Path]) -> list[Path]:
+    """The parts from the film's beginning up to the first that is missing."""
     whole: list[Path] = []
     for segment in plan.segments:
         if segment.index not in done:

@@ -30,13 +30,14 @@ from longtake.core.media import Clip, Knobs, Pixels
 from longtake.core.plan import Plan, Segment
 from longtake.core.plugins import find
 from longtake.core.ports import Engine, Film, Grid
+from longtake.core.steps import done
 from longtake.core.task import Drop, Limits, Upscale
 from longtake.media import color, scenes
 from longtake.media import excerpt as excerpts
 from longtake.media.excerpt import Span
 from longtake.media.index import FilmIndex
 from longtake.planner.calibration import Calibration
-from longtake.planner.planner import Crafts
+from longtake.planner.choices import Crafts
 from longtake.runtime import allocator, variants
 from longtake.runtime.prepare import draft
 from longtake.runtime.recover import Recovery
@@ -217,10 +218,9 @@ def _stretch(wish: Wish, plan: Plan, folder: Path, frames: int) -> tuple[FilmInd
     info, drop = plan.info, plan.task.drop
     span = Span(at=wish.at, length=_LOOKED * frames / info.rate)
     try:
-        index, first, stop = _last(excerpts.near(info, folder, span, drop))
+        index, first, stop = done(excerpts.near(info, folder, span, drop))
     except excerpts.Irregular:
-        steps = excerpts.through(info, folder, span, drop, lambda *_: True)
-        index, first, stop = _last(steps)
+        index, first, stop = done(excerpts.through(info, folder, span, drop, lambda *_: True))
     cuts = (first + cut for cut in scenes.cuts(index, first, stop))
     shots = list(pairwise([first, *cuts, stop]))
     for a, b in shots:
@@ -231,15 +231,6 @@ def _stretch(wish: Wish, plan: Plan, folder: Path, frames: int) -> tuple[FilmInd
         f"{info.path}: no shot of {frames} frames lies in frames {first}:{stop}; the longest is "
         f"{a}:{b}, {b - a} frames. Look elsewhere with --at, or try shorter --leads and --history."
     )
-
-
-def _last(steps: Generator[int, None, tuple[FilmIndex, int, int]]) -> tuple[FilmIndex, int, int]:
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            found: tuple[FilmIndex, int, int] = end.value
-            return found
 
 
 def _orders(seam: int, leads: Sequence[int], grid: Grid) -> tuple[Segment, ...]:

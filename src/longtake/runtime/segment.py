@@ -8,7 +8,8 @@ memory.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator as Steps
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 from longtake.core import faults
 from longtake.core.media import Clip
 from longtake.core.plan import Plan, Segment
-from longtake.core.ports import Film, Sink, Upscaler
+from longtake.core.ports import Film, Generator, Sink, Step, Upscaler
 from longtake.runtime.stages import Behind, Meter, ahead
 
 Order = tuple[Segment, Path]  # a segment, and the file or folder that is to become its part
@@ -24,13 +25,19 @@ Stream = Iterator[Clip | None]  # clips of one segment after the other; None end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """What segments pass through."""
+class Desk:
+    """Where finished frames become parts."""
 
     film: Film
-    upscaler: Upscaler
     sink: Sink
     meter: Meter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line(Desk):
+    """What segments of a film that is read pass through."""
+
+    upscaler: Upscaler
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +49,14 @@ class Advance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sampled:
+    """A step of the sampler of a segment."""
+
+    segment: Segment
+    step: Step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
     """A part is closed and on the disk."""
 
@@ -49,32 +64,58 @@ class Made:
     part: Path
 
 
-def render(plan: Plan, line: Line, orders: Sequence[Order]) -> Generator[Advance | Made]:
+Progress = Sampled | Advance | Made
+
+
+def render(plan: Plan, line: Line, orders: Sequence[Order]) -> Steps[Progress]:
     """Make the parts of `orders`, in this order. Closing the generator stops all three stages.
 
     An error in a segment is raised after the segments before it are `Made`; what of later ones
     was under way is dropped.
     """
-    depth = plan.placement.queue
-    segments = [segment for segment, _ in orders]
-    reading = decoded(line.film, segments, plan.placement.step)
-    with closing(ahead(line.meter.timed("decode", reading), depth)) as clips:
-        behind: Behind[Clip | None, Made] = Behind(lambda c: written(plan, line, orders, c), depth)
+    reading = decoded(line.film, [segment for segment, _ in orders], plan.placement.step)
+    ahead_of = ahead(line.meter.timed("decode", reading), plan.placement.queue)
+    with closing(ahead_of) as clips:
+        yield from _through(plan, line, orders, lambda segment: computed(line, segment, clips))
+
+
+def generated(
+    plan: Plan, desk: Desk, generator: Generator, orders: Sequence[Order], folder: Path
+) -> Steps[Progress]:
+    """The same of a film that is generated. In `folder` the generator keeps how far it is."""
+
+    def making(segment: Segment) -> Iterator[Clip | Step]:
+        return desk.meter.timed("compute", generator.generate(segment, folder))
+
+    yield from _through(plan, desk, orders, making)
+
+
+def _through(
+    plan: Plan, desk: Desk, orders: Sequence[Order],
+    made: Callable[[Segment], Iterator[Clip | Step]],
+) -> Steps[Progress]:  # fmt: skip
+    """Encode what is made of each segment, while the next is being made."""
+    behind: Behind[Clip | None, Made] = Behind(
+        lambda clips: written(plan, desk, orders, clips), plan.placement.queue
+    )
+    try:
         try:
-            try:
-                for segment in segments:
-                    for clip in computed(line, segment, clips):
-                        yield from behind.put(clip)
-                        frames = clip.stop - segment.start
-                        del clip  # clips are large: not held while the next is made
-                        yield Advance(segment=segment, frames=frames)
-                    yield from behind.put(None)
-            except Exception:
-                yield from behind.finish()  # what was computed before is not lost
-                raise
-            yield from behind.finish()
-        finally:
-            behind.abandon()
+            for segment, _ in orders:
+                for found in made(segment):
+                    if isinstance(found, Step):
+                        yield Sampled(segment=segment, step=found)
+                        continue
+                    yield from behind.put(found)
+                    frames = found.stop - segment.start
+                    del found  # clips are large: not held while the next is made
+                    yield Advance(segment=segment, frames=frames)
+                yield from behind.put(None)
+        except Exception:
+            yield from behind.finish()  # what was computed before is not lost
+            raise
+        yield from behind.finish()
+    finally:
+        behind.abandon()
 
 
 def decoded(film: Film, segments: Sequence[Segment], step: int) -> Stream:
@@ -107,7 +148,7 @@ def computed(line: Line, segment: Segment, clips: Stream) -> Iterator[Clip]:
     meter.busy["compute"] = max(spent, meter.busy["compute"] - waited.busy["decode"])
 
 
-def written(plan: Plan, line: Line, orders: Sequence[Order], clips: Stream) -> Iterator[Made]:
+def written(plan: Plan, line: Desk, orders: Sequence[Order], clips: Stream) -> Iterator[Made]:
     """Encode the segments of `orders`, each into its part; ends early where `clips` does."""
     output, encoder, meter = plan.recipe.output, plan.recipe.encoder, line.meter
     for segment, part in orders:

@@ -13,6 +13,7 @@ from typing import Literal
 
 from longtake.core.errors import LongtakeError
 from longtake.core.plan import Plan
+from longtake.core.task import Generate
 from longtake.journal import load_plan, parts_of
 from longtake.runtime import workfolder
 from longtake.runtime.prepare import sink_for
@@ -39,8 +40,12 @@ class Unfinished:
 
     @property
     def source(self) -> Path | None:
-        """The source as it is found from here."""
-        return None if self.plan is None else self._base() / self.plan.task.source
+        """What is read, as it is found from here: a film, or the picture that one begins with."""
+        if self.plan is None:
+            return None
+        task = self.plan.task
+        read = task.image if isinstance(task, Generate) else task.source
+        return None if read is None else self._base() / read
 
     def _base(self) -> Path:
         """The folder in which the job was started, where its paths are relative to one."""

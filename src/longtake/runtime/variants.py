@@ -27,7 +27,7 @@ from longtake.media.source import FileFilm
 from longtake.media.verify import verify
 from longtake.planner import planner, segments
 from longtake.planner.calibration import Calibration, Rate, key
-from longtake.planner.planner import Crafts
+from longtake.planner.choices import Crafts
 from longtake.runtime import allocator, run
 
 SETTLED = 8  # frames at the end of an unfinished index in which a cut is not yet certain
@@ -142,8 +142,8 @@ def _moved(segment: Segment, by: int) -> Segment:
 
 def excerpt_plan(plan: Plan, excerpt: Excerpt) -> Plan:
     """The plan of the clip alone, whose frame 0 is the first wanted one: for joining and checks."""
-    task = replace(plan.task, frames=(excerpt.first, excerpt.stop))
-    reading = replace(plan.recipe.reading, first=excerpt.first)
+    task = replace(plan.upscale, frames=(excerpt.first, excerpt.stop))
+    reading = replace(plan.recipe.read, first=excerpt.first)
     return replace(
         plan,
         task=task,
@@ -155,7 +155,7 @@ def excerpt_plan(plan: Plan, excerpt: Excerpt) -> Plan:
 
 def film_of(plan: Plan, index: FilmIndex) -> FileFilm:
     recipe = plan.recipe
-    return FileFilm(plan.info, index, recipe.reading, recipe.output, plan.geometry.frames)
+    return FileFilm(plan.info, index, recipe.read, recipe.output, plan.geometry.frames)
 
 
 def make(

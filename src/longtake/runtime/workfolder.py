@@ -26,6 +26,7 @@ _PATIENCE = 0.5  # s: `longtake jobs` looks at a lock for less than a millisecon
 _OURS = {
     LOCK, _MAY_REPLACE, _PUBLISHED, _KEPT, _OLD, "plan.json", "plan.json.tmp", "journal.jsonl",
     "segments", "index.bin", "index.json", "index.json.new", "recovering", "restored.bin",
+    "checkpoint.safetensors",
 }  # fmt: skip
 _MADE = ("joined", "recovered")  # with the target's suffix
 PICTURES = frozenset(

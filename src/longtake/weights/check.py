@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from longtake.core.errors import BadInput
-from longtake.weights import manifest
-from longtake.weights.catalog import MODELS, Model, WeightFile
+from longtake.weights import block_manifest, manifest
+from longtake.weights.catalog import BLOCKS, MODELS, Model, WeightFile
 from longtake.weights.files import digest
 from longtake.weights.home import present
 from longtake.weights.reader import Weights, differences, listed, open_weights
@@ -32,6 +33,8 @@ class Checked:
 
 def check(folder: Path, model: Model) -> Iterator[Checked]:
     """Every file of a model in a folder: read in full, hashed, and its tensors compared."""
+    blocks: set[Path] = set()
+    shards: dict[str, list[Path]] = {}
     for file in model.files:
         path = present(folder, file)
         if path is None:
@@ -39,11 +42,21 @@ def check(folder: Path, model: Model) -> Iterator[Checked]:
                 model=model.name, role=file.role, path=folder / file.name, state="bad",
                 says=f"missing: longtake weights pull {model.name} --only {file.role}",
             )  # fmt: skip
+        elif path.name == BLOCKS:
+            if path not in blocks:
+                yield _blocks(path, model, file)
+            blocks.add(path)
         else:
-            yield _file(path, model, file)
+            found = _file(folder, path, model, file)
+            yield found
+            if file.holds == "some" and found.state != "bad":
+                shards.setdefault(file.role, []).append(path)
+    for role, paths in shards.items():
+        if len(paths) == sum(f.holds == "some" for f in model.of_role(role)):
+            yield from _together(model, role, paths)
 
 
-def _file(path: Path, model: Model, file: WeightFile) -> Checked:
+def _file(folder: Path, path: Path, model: Model, file: WeightFile) -> Checked:
     found = digest(path)
 
     def said(state: Literal["good", "note", "bad"], says: str) -> Checked:
@@ -51,8 +64,8 @@ def _file(path: Path, model: Model, file: WeightFile) -> Checked:
             model=model.name, role=file.role, path=path, state=state, says=says, sha256=found
         )
 
-    entry = manifest.read(path.parent).get(path.name)
-    expected = expected_hash(path.name, file, entry)
+    name = path.relative_to(folder).as_posix()
+    expected = expected_hash(name, file, manifest.read(folder).get(name))
     if expected not in (None, found):
         other = named_by(found, model)
         return said(
@@ -68,6 +81,47 @@ def _file(path: Path, model: Model, file: WeightFile) -> Checked:
     if expected is None:
         notes.append("its sha256 is not known, so it is not compared")
     return said("note" if expected is None else "good", "; ".join(notes))
+
+
+def _blocks(path: Path, model: Model, file: WeightFile) -> Checked:
+    """A folder of block files."""
+    folder = path.parent
+
+    def said(state: Literal["good", "bad"], says: str, sha256: str | None = None) -> Checked:
+        return Checked(
+            model=model.name, role=file.role, path=folder, state=state, says=says, sha256=sha256
+        )
+
+    try:
+        described = block_manifest.read(folder)
+    except BadInput as error:
+        return said("bad", error.detail)
+    if described.model != model.name:
+        return said("bad", f"this is {described.model}: models must not be mixed")
+    entry = manifest.read(folder.parent).get(f"{folder.name}/{BLOCKS}")
+    found = digest(path)
+    if entry is not None and entry.sha256 != found:
+        return said("bad", f"{BLOCKS} is not the one that was made here: convert again", found)
+    wrong = list(block_manifest.wrong(folder, described, full=True))
+    if wrong:
+        return said("bad", f"{listed(wrong)}; convert again, into another folder", found)
+    return said("good", described.says, found)
+
+
+def _together(model: Model, role: str, paths: list[Path]) -> Iterator[Checked]:
+    """What the files of a role lack, where it is shared among them."""
+    held: dict[str, int] = {}
+    for path in paths:
+        with open_weights(path) as weights:
+            for key in weights.shapes():
+                held[key] = held.get(key, 0) + 1
+    wrong = [f"{key} is missing" for key in model.file(role).table() if key not in held]
+    wrong += [f"{key} is there {count} times" for key, count in held.items() if count > 1]
+    if wrong:
+        yield Checked(
+            model=model.name, role=role, path=paths[0].parent, state="bad",
+            says=f"the {len(paths)} files together are no {role}: {listed(wrong)}",
+        )  # fmt: skip
 
 
 def expected_hash(name: str, file: WeightFile, entry: manifest.Entry | None) -> str | None:
@@ -87,9 +141,14 @@ def named_by(sha256: str, but: Model) -> str | None:
 def structure(path: Path, file: WeightFile) -> list[str]:
     """What is worth knowing of the tensors in a file. Raises BadInput where keys or shapes are not
     those of `file`. Values are not read."""
+    if file.holds == "none":
+        return [_plain(path, file)]
     with open_weights(path, _suffixed(path, file)) as weights:
         used, more = split(weights, file)
-        wrong = differences(file.table(), used)
+        wanted = file.table()
+        if file.holds == "some":
+            wanted = {key: shape for key, shape in wanted.items() if key in used}
+        wrong = differences(wanted, used)
         if wrong:
             raise BadInput(f"{path} is not the {file.role}: {listed(wrong)}.")
         dtypes = weights.dtypes()
@@ -100,6 +159,17 @@ def structure(path: Path, file: WeightFile) -> list[str]:
         notes += [f"{len(more)} more that are not used ({listed(more)})"] if more else []
         strange = weights.strange
         return notes + ([f"entries that are no tensors: {listed(strange)}"] if strange else [])
+
+
+def _plain(path: Path, file: WeightFile) -> str:
+    """Of a file that holds no tensors. Raises BadInput for what is no JSON by the name of one."""
+    if not file.name.endswith(".json"):
+        return f"{path.stat().st_size:,} bytes"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadInput(f"{path} is not {file.name}: {error}.") from None
+    return f"{len(found):,} entries" if isinstance(found, dict) else "JSON"
 
 
 def split(weights: Weights, file: WeightFile) -> tuple[dict[str, Shape], list[str]]:
@@ -119,4 +189,5 @@ def _bare(key: str, shape: Shape, wanted: Mapping[str, Shape]) -> Shape:
 
 def _suffixed(path: Path, file: WeightFile) -> str:
     """The file's name as it will be: a partial file says nothing by its own."""
-    return path.name if path.name in (file.name, file.converted) else file.name
+    known = (PurePosixPath(name).name for name in (file.name, file.converted))
+    return path.name if path.name in known else file.name

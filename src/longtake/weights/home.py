@@ -9,7 +9,7 @@ from pathlib import Path
 
 from longtake.core.errors import BadInput, Usage, WeightsMissing
 from longtake.weights import manifest
-from longtake.weights.catalog import Model, WeightFile, model, version_in
+from longtake.weights.catalog import BLOCKS, Model, WeightFile, model, version_in
 
 VARIABLE = "LONGTAKE_WEIGHTS"
 
@@ -36,24 +36,47 @@ def find(name: str, role: str, folder: Path | None = None) -> Path:
     folder is that of `longtake weights pull`. No file is read: sizes are compared with what is
     known. Raises WeightsMissing, whose last words are the command to run, or BadInput.
     """
+    return find_all(name, role, folder)[0]
+
+
+def find_all(name: str, role: str, folder: Path | None = None) -> tuple[Path, ...]:
+    """All files of a role, as `find` has it: shards in order, without their index; `blocks.json`
+    alone where they were made into block files."""
     wanted = model(name)
-    file = wanted.file(role)
     place = folder if folder is not None else home() / name
     belongs(place, wanted)
-    path = present(place, file)
-    if path is None:
-        to = "" if folder is None else f' --to "{folder}"'
+    found: dict[Path, None] = {}
+    files = wanted.of_role(role)
+    for file in [f for f in files if f.holds != "none"] or files:
+        path = present(place, file)
+        if path is None:
+            to = "" if folder is None else f' --to "{folder}"'
+            raise WeightsMissing(
+                f"The {role} of {name} ({file.name}) is not in {place}. Run: "
+                f"longtake weights pull {name}{to}"
+            )
+        _sound(place, path, wanted, file)
+        found[path] = None
+    return tuple(found)
+
+
+def find_blocks(name: str, role: str, folder: Path | None = None) -> Path:
+    """The folder of block files that a role of a model was made into. Raises WeightsMissing, whose
+    last words are the command to run, or BadInput."""
+    place = folder if folder is not None else home() / name
+    found = find_all(name, role, folder)
+    if found[0].name != BLOCKS:
         raise WeightsMissing(
-            f"The {role} of {name} ({file.name}) is not in {place}. Run: "
-            f"longtake weights pull {name}{to}"
+            f"The {role} of {name} in {place} is not in block files yet. Run: "
+            f'longtake weights convert "{place}" "{place}" --model {name}'
         )
-    _sound(path, wanted, file)
-    return path
+    return found[0].parent
 
 
 def present(folder: Path, file: WeightFile) -> Path | None:
-    """The file in a folder: the official one, or else the converted one."""
-    names = dict.fromkeys((file.name, file.converted))
+    """The file in a folder: the official one, or else the converted one; of what becomes block
+    files those, or else the official one."""
+    names = (file.converted, file.name) if file.in_blocks else (file.name, file.converted)
     return next((folder / n for n in names if (folder / n).is_file()), None)
 
 
@@ -98,10 +121,11 @@ def told(folder: Path, name: str | None, models: Mapping[str, Model]) -> Model:
     return wanted
 
 
-def _sound(path: Path, wanted: Model, file: WeightFile) -> None:
+def _sound(folder: Path, path: Path, wanted: Model, file: WeightFile) -> None:
     """Refuse a file of another size than is known."""
-    entry = manifest.read(path.parent).get(path.name)
-    known = entry.bytes if entry else (file.bytes if path.name == file.name else None)
+    name = path.relative_to(folder).as_posix()
+    entry = manifest.read(folder).get(name)
+    known = entry.bytes if entry else (file.bytes if name == file.name else None)
     size = path.stat().st_size
     if known is not None and size != known:
         raise BadInput(

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from longtake.weights import manifest
-from longtake.weights.catalog import Model, WeightFile
+from longtake.weights import block_manifest, manifest
+from longtake.weights.catalog import BLOCKS, Model, WeightFile
 from longtake.weights.download import size
 from longtake.weights.files import shipped
 from longtake.weights.home import present
@@ -52,7 +52,11 @@ def look(model: Model, folder: Path) -> ModelState:
     """State of a model's files: "whole" is as `pull` or `convert` left it, "unchecked" was put
     there or changed by other means. Raises BadInput where the manifest is damaged."""
     entries = manifest.read(folder)
-    files = tuple(_file(file, folder, entries) for file in model.files)
+    found: dict[str, FileState] = {}  # block files stand for all files of their role
+    for file in model.files:
+        state = _file(file, folder, entries)
+        found.setdefault(state.name, state)
+    files = tuple(found.values())
     return ModelState(
         name=model.name, about=model.about, where=folder, state=_together(files),
         licences=model.licences, files=files,
@@ -77,19 +81,32 @@ def carried() -> ModelState:
 
 def _file(file: WeightFile, folder: Path, entries: dict[str, manifest.Entry]) -> FileState:
     path = present(folder, file)
-    entry = entries.get(path.name if path else file.name)
+    name = path.relative_to(folder).as_posix() if path else file.name
+    entry = entries.get(name)
+    if path is not None and path.name == BLOCKS:
+        return _blocks(path.parent, file, entry)
     of = entry.bytes if entry else file.bytes
     state: State = "absent"
     here = size(path) if path else size(partial(folder, file))
     if path is None:
         state = "partial" if here else "absent"
-    elif of not in (None, here) and (entry or path.name == file.name):
+    elif of not in (None, here) and (entry or name == file.name):
         state = "damaged"
     else:
         state = "whole" if entry and manifest.unchanged(entry, path) else "unchecked"
     return FileState(
-        role=file.role, name=path.name if path else file.name, state=state, here=here, of=of,
-        licence=file.licence, sha256=entry.sha256 if entry else file.sha256,
+        role=file.role, name=name, state=state, here=here, of=of, licence=file.licence,
+        sha256=entry.sha256 if entry else file.sha256,
+    )  # fmt: skip
+
+
+def _blocks(folder: Path, file: WeightFile, entry: manifest.Entry | None) -> FileState:
+    described = block_manifest.read(folder)
+    here, whole, same = block_manifest.unchanged(folder, described)
+    state: State = "damaged" if not whole else "whole" if same and entry else "unchecked"
+    return FileState(
+        role=file.role, name=f"{folder.name}/{BLOCKS}", state=state, here=here, of=described.bytes,
+        licence=file.licence, sha256=entry.sha256 if entry else None,
     )  # fmt: skip
 
 

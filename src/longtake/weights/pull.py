@@ -12,8 +12,8 @@ from urllib.parse import quote
 from filelock import FileLock, Timeout
 
 from longtake.core.errors import BadInput, LongtakeError, Usage
-from longtake.weights import manifest
-from longtake.weights.catalog import Model, Repository, WeightFile
+from longtake.weights import block_manifest, manifest
+from longtake.weights.catalog import BLOCKS, Model, Repository, WeightFile
 from longtake.weights.check import expected_hash, structure
 from longtake.weights.download import Received, Retried, Step, discard, fetch, need_room, size
 from longtake.weights.files import digest
@@ -124,7 +124,7 @@ def pull(
     BadInput for files that are not those of the model, DownloadFailed, DiskFull, Usage.
     """
     files = _chosen(model, roles)
-    from_ = {file.role: source.of_file(model, file) for file in files}
+    from_ = {file.name: source.of_file(model, file) for file in files}
     if source.folder is not None:
         belongs(source.folder, model)
     folder.mkdir(parents=True, exist_ok=True)
@@ -138,8 +138,14 @@ def pull(
         belongs(folder, model)
         missing = sum(_missing(folder, file) for file in files)
         need_room(folder, missing, model.name)
+        checked: set[Path] = set()
         for file in files:
-            yield from _one(model, file, folder, from_[file.role])
+            there = present(folder, file)
+            if there is None or there.name != BLOCKS:
+                yield from _one(model, file, folder, from_[file.name])
+            elif there not in checked:
+                checked.add(there)
+                yield from _blocks(model, folder, there)
 
 
 @contextmanager
@@ -170,33 +176,52 @@ def _missing(folder: Path, file: WeightFile) -> int:
     return max(file.bytes - size(partial(folder, file)), 0)
 
 
+def _blocks(model: Model, folder: Path, path: Path) -> Iterator[Event]:
+    """Block files that were made of the official ones: read in full. Raises BadInput."""
+    described, name = block_manifest.read(path.parent), path.relative_to(folder).as_posix()
+    yield Hashing(file=name, bytes=described.bytes)
+    reasons = [*block_manifest.wrong(path.parent, described, full=True)]
+    entry = manifest.read(folder).get(name)
+    if entry is None or entry.sha256 != digest(path) or described.model != model.name:
+        reasons.append(f"{path} is not the one that was made here for {model.name}")
+    if reasons or entry is None:
+        raise BadInput(
+            f"{'; '.join(reasons[:3])}. Remove {path.parent}, pull again, and convert again."
+        )
+    yield _stored(name, path, entry, fetched=False)
+
+
 def _one(model: Model, file: WeightFile, folder: Path, source: str | Path) -> Iterator[Event]:
     entry = manifest.read(folder).get(file.name)
     there = present(folder, file)
     if there is not None:
-        yield Hashing(file=there.name, bytes=size(there))
-        kept, reason = _look(model, file, there)
+        name = there.relative_to(folder).as_posix()
+        yield Hashing(file=name, bytes=size(there))
+        kept, reason = _look(model, file, folder, name)
         if kept is not None:
-            manifest.add(folder, there.name, kept)
-            yield _stored(there, kept, fetched=False)
+            manifest.add(folder, name, kept)
+            yield _stored(name, there, kept, fetched=False)
             return
-        yield Damaged(file=there.name, reason=reason)
+        yield Damaged(file=name, reason=reason)
         if entry is not None and entry.made_from is not None:
             entry = None  # the official file comes in the place of the converted one
     came = partial(folder, file)
+    came.parent.mkdir(parents=True, exist_ok=True)
     fresh = yield from _brought(model, file, source, came, entry)
     target = folder / file.name
     _sync(came)
     manifest.add(folder, file.name, fresh)  # first: a file without its line would be a stranger
     came.replace(target)
     discard(came)
-    yield _stored(target, fresh, fetched=True)
+    yield _stored(file.name, target, fresh, fetched=True)
 
 
-def _look(model: Model, file: WeightFile, path: Path) -> tuple[manifest.Entry | None, str]:
+def _look(
+    model: Model, file: WeightFile, folder: Path, name: str
+) -> tuple[manifest.Entry | None, str]:
     """What the manifest shall say of a file that is there, or why it is not sound."""
-    entry = manifest.read(path.parent).get(path.name)
-    found, expected = digest(path), expected_hash(path.name, file, entry)
+    path, entry = folder / name, manifest.read(folder).get(name)
+    found, expected = digest(path), expected_hash(name, file, entry)
     if expected not in (None, found):
         return None, f"its sha256 is {found} instead of {expected}"
     if expected is None:
@@ -277,9 +302,9 @@ def _entry(
     )  # fmt: skip
 
 
-def _stored(path: Path, entry: manifest.Entry, *, fetched: bool) -> Stored:
+def _stored(name: str, path: Path, entry: manifest.Entry, *, fetched: bool) -> Stored:
     return Stored(
-        file=path.name, path=path, bytes=entry.bytes, sha256=entry.sha256, trusted=entry.trusted,
+        file=name, path=path, bytes=entry.bytes, sha256=entry.sha256, trusted=entry.trusted,
         fetched=fetched,
     )  # fmt: skip
 

@@ -19,12 +19,20 @@ def _affine(name: str, *shape: int) -> Table:
 
 
 def wan_transformer(
-    dim: int = 1536, ffn: int = 8960, layers: int = 30, text: int = 4096, latent: int = 16
+    dim: int = 1536,
+    ffn: int = 8960,
+    layers: int = 30,
+    text: int = 4096,
+    latent: int = 16,
+    image: int | None = None,
 ) -> Table:
-    """The transformer of Wan2.1 text-to-video; defaults are 1.3B: 825 tensors."""
+    """The transformer of Wan2.1; defaults are text-to-video 1.3B: 825 tensors. With `image`, the
+    width of CLIP's tokens, that of image-to-video, which takes 4 channels of a mask and the image's
+    latents beside its own."""
     patch = latent * 4
+    enter = latent if image is None else 2 * latent + 4
     table = {
-        **_affine("patch_embedding", dim, latent, 1, 2, 2),
+        **_affine("patch_embedding", dim, enter, 1, 2, 2),
         **_affine("text_embedding.0", dim, text),
         **_affine("text_embedding.2", dim, dim),
         **_affine("time_embedding.0", dim, 256),
@@ -33,17 +41,34 @@ def wan_transformer(
         "head.modulation": (1, 2, dim),
         **_affine("head.head", patch, dim),
     }
+    if image is not None:
+        table |= _affine("img_emb.proj.0", image) | _affine("img_emb.proj.1", image, image)
+        table |= _affine("img_emb.proj.3", dim, image) | _affine("img_emb.proj.4", dim)
     for i in range(layers):
-        table |= _wan_block(f"blocks.{i}", dim, ffn)
+        table |= _wan_block(f"blocks.{i}", dim, ffn, image is not None)
     return table
 
 
-def _wan_block(at: str, dim: int, ffn: int) -> Table:
+def wan_t2v_14b() -> Table:
+    """1095 tensors."""
+    return wan_transformer(dim=5120, ffn=13824, layers=40)
+
+
+def wan_i2v_14b() -> Table:
+    """1303 tensors; the same for 480p and 720p."""
+    return wan_transformer(dim=5120, ffn=13824, layers=40, image=1280)
+
+
+def _wan_block(at: str, dim: int, ffn: int, image: bool) -> Table:
     table: Table = {f"{at}.modulation": (1, 6, dim), **_affine(f"{at}.norm3", dim)}
     for kind in ("self_attn", "cross_attn"):
         for part in "qkvo":
             table |= _affine(f"{at}.{kind}.{part}", dim, dim)
         table |= {f"{at}.{kind}.norm_q.weight": (dim,), f"{at}.{kind}.norm_k.weight": (dim,)}
+    if image:
+        for part in ("k_img", "v_img"):
+            table |= _affine(f"{at}.cross_attn.{part}", dim, dim)
+        table[f"{at}.cross_attn.norm_k_img.weight"] = (dim,)
     return table | _affine(f"{at}.ffn.0", ffn, dim) | _affine(f"{at}.ffn.2", dim, ffn)
 
 
@@ -83,6 +108,45 @@ def flashvsr_decoder() -> Table:
 def prompt_embedding() -> Table:
     """`posi_prompt.pth`: one bare tensor, the positive prompt after UMT5."""
     return {PROMPT: (1, 512, 4096)}
+
+
+def umt5(
+    vocabulary: int = 256_384,
+    dim: int = 4096,
+    ffn: int = 10_240,
+    layers: int = 24,
+    heads: int = 64,
+    buckets: int = 32,
+) -> Table:
+    """`models_t5_umt5-xxl-enc-bf16.pth`, umT5's encoder: 242 tensors."""
+    table: Table = {"token_embedding.weight": (vocabulary, dim), "norm.weight": (dim,)}
+    for i in range(layers):
+        at = f"blocks.{i}"
+        table |= {f"{at}.{part}.weight": (dim,) for part in ("norm1", "norm2")}
+        table |= {f"{at}.attn.{part}.weight": (dim, dim) for part in "qkvo"}
+        table |= {f"{at}.ffn.{part}.weight": (ffn, dim) for part in ("gate.0", "fc1")}
+        table[f"{at}.ffn.fc2.weight"] = (dim, ffn)
+        table[f"{at}.pos_embedding.embedding.weight"] = (buckets, heads)
+    return table
+
+
+def clip_vision(
+    dim: int = 1280, ffn: int = 5120, layers: int = 31, patch: int = 14, side: int = 224
+) -> Table:
+    """What Wan uses of `models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth`: the first 31
+    blocks of the image's side, 377 tensors."""
+    table: Table = {
+        "visual.cls_embedding": (1, 1, dim),
+        "visual.pos_embedding": (1, (side // patch) ** 2 + 1, dim),
+        "visual.patch_embedding.weight": (dim, 3, patch, patch),
+        **_affine("visual.pre_norm", dim),
+    }
+    for i in range(layers):
+        at = f"visual.transformer.{i}"
+        table |= _affine(f"{at}.norm1", dim) | _affine(f"{at}.norm2", dim)
+        table |= _affine(f"{at}.attn.to_qkv", 3 * dim, dim) | _affine(f"{at}.attn.proj", dim, dim)
+        table |= _affine(f"{at}.mlp.0", ffn, dim) | _affine(f"{at}.mlp.2", dim, ffn)
+    return table
 
 
 # --- the VAE of Wan2.1 ---------------------------------------------------------------------------

@@ -17,10 +17,10 @@ from longtake.nets.flashvsr.attention import (
     local_mask,
     to_windows,
 )
-from longtake.nets.flashvsr.backends import Selection, dense, reference
+from longtake.nets.flashvsr.backends import Selection, gathered, reference
 from longtake.nets.flashvsr.block import DiTConfig, SelfAttention, Sight
 from longtake.nets.flashvsr.state import KVState
-from longtake.nets.rope import Rotation, grid_rotation
+from longtake.nets.rope import grid_rotation
 from tests.nets.flashvsr.goldens import SMALL, difference, golden, weights
 
 CPU = torch.device("cpu")
@@ -135,7 +135,7 @@ def case(blocks: int, ring: int, used: int, share: float) -> tuple:
     return queries, keys, values, Selection(torch.rand(2, blocks, used) < share, columns)
 
 
-@pytest.mark.parametrize("attend", [reference, dense])
+@pytest.mark.parametrize("attend", [reference, gathered])
 def test_all_blocks_kept_is_plain_attention(attend) -> None:
     queries, keys, values, selection = case(3, 6, 5, 2.0)
     made = attend(queries, keys, values, selection)
@@ -157,9 +157,9 @@ def test_backends_agree_and_an_empty_row_gives_nothing(monkeypatch) -> None:
     made = reference(queries, keys, values, selection)
     assert not made[BLOCK : 2 * BLOCK, 0].any()
     assert not made[3 * BLOCK :, 1].any()
-    for limit in (backends.DENSE_MASK_BYTES, 1):  # at once, or block by block
-        monkeypatch.setattr(backends, "DENSE_MASK_BYTES", limit)
-        assert difference(dense(queries, keys, values, selection), made) <= 1e-5
+    for limit in (backends.GATHERED_BYTES, 1):  # many rows at once, or one by one
+        monkeypatch.setattr(backends, "GATHERED_BYTES", limit)
+        assert difference(gathered(queries, keys, values, selection), made) <= 1e-5
 
 
 @settings(max_examples=20, deadline=None)
@@ -177,7 +177,7 @@ def test_packed_lists_places_in_order_of_time(used, share, seed) -> None:
 
 
 def test_a_backend_says_why_it_cannot_run() -> None:
-    assert [backends.unusable(name, CPU) for name in ("reference", "dense")] == [None, None]
+    assert [backends.unusable(name, CPU) for name in ("reference", "gathered")] == [None, None]
     assert "needs a CUDA device, not cpu" in (backends.unusable("flex", CPU) or "")
     with pytest.raises(KeyError):
         backends.unusable("fast", CPU)
@@ -205,9 +205,8 @@ def run(layer: SelfAttention, chunk: dict, meta: dict, state: KVState) -> tuple:
     """Output in raster order, what was kept, means of the keys that stay."""
     f, h, w = meta["f"], meta["h"], meta["w"]
     times = range(meta["f_offset"], meta["f_offset"] + f)
-    tables = grid_rotation(times, h, w, 128, CPU)
+    turns = to_windows(grid_rotation(times, h, w, 128, CPU)).flatten(0, 1)
     x = to_windows(chunk["x"][0].view(f, h, w, -1))
-    rotation = Rotation(*(to_windows(t).flatten(0, 1) for t in (tables.cos, tables.sin)))
     masks = []
 
     def attend(q, k, v, selection):
@@ -215,7 +214,7 @@ def run(layer: SelfAttention, chunk: dict, meta: dict, state: KVState) -> tuple:
         return reference(q, k, v, selection)
 
     with state.chunk(len(x)), state.layer(0) as kv:
-        queries, keys, values = (y.view_as(x) for y in layer.project(x.flatten(0, 1), rotation))
+        queries, keys, values = (y.view_as(x) for y in layer.project(x.flatten(0, 1), turns))
         for slab in range(len(x)):
             kv.write(slab, slice(None), keys[slab], values[slab])
         kv.summarise()

@@ -10,12 +10,6 @@ from tests.nets.flashvsr.goldens import SMALL, difference, golden, weights
 from tests.nets.formula import by_formula, formula, video
 
 
-@pytest.fixture(autouse=True)
-def _inference():
-    with torch.inference_mode():
-        yield
-
-
 def official(stored) -> TCDecoder:
     net = TCDecoder(DecoderConfig(widths=(32, 16, 12, 8))).eval()
     net.load_state_dict(weights(stored))
@@ -77,13 +71,13 @@ def test_latents_per_call_and_other_streams_change_no_bit():
 
 @pytest.mark.parametrize("rows", [2, 12, 30, 200])
 @pytest.mark.parametrize("merge", [False, True], ids=["plain", "fused"])
-def test_bands_change_no_bit(rows, merge):
+def test_bands_change_nothing(rows, merge):
+    """But last bits: a library may take another algorithm for a smaller picture."""
     net = tiny((16, 16, 128, 128))  # the official widths where bands are
     net = fused(net) if merge else net
     latents, condition = formula((1, 16, 1, 4, 16), 1), formula((1, 3, 1, 32, 128), 2)
-    assert torch.equal(
-        stream(net, latents, condition, (1,), rows), stream(net, latents, condition, (1,))
-    )
+    wanted = stream(net, latents, condition, (1,))
+    assert difference(stream(net, latents, condition, (1,), rows), wanted) <= 1e-6
 
 
 def test_fused_layers_compute_the_same():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from longtake.nets.flashvsr.attention import from_windows
-from longtake.nets.flashvsr.backends import dense, reference
+from longtake.nets.flashvsr.backends import gathered, reference
 from longtake.nets.flashvsr.block import DiTConfig
 from longtake.nets.flashvsr.dit import Constants, DiT, Settings, sinusoid
 from longtake.nets.flashvsr.state import KVState
@@ -24,12 +24,6 @@ CHUNKS = ((6, 0), (2, 6), (2, 8))  # latent frames, position
 def official() -> DiT:
     with torch.device("meta"):
         return DiT(DiTConfig()).bfloat16()
-
-
-@pytest.fixture(autouse=True)
-def _inference():
-    with torch.inference_mode():
-        yield
 
 
 def state_for(net: DiT, windows: int, **words) -> KVState:
@@ -193,7 +187,7 @@ def test_what_was_seen_before_matters_as_far_as_the_ring_reaches() -> None:
 
 def test_backends_give_one_prediction() -> None:
     net, constants = tiny()
-    other = Settings(topk_ratio=1.2, local_range=3, attend=dense)
+    other = Settings(topk_ratio=1.2, local_range=3, attend=gathered)
     for made, wanted in zip(
         Stream().run(net, constants, other), Stream().run(net, constants), strict=True
     ):
@@ -208,6 +202,20 @@ def test_release_drops_what_only_prepare_needs() -> None:
     assert not any("text" in k or "time" in k or "cross_attn.k" in k for k in net.state_dict())
     with pytest.raises(RuntimeError, match="release"):
         net.prepare(torch.zeros(1, 5, 16))
+
+
+def test_the_prompt_needs_no_more_than_is_kept_for_it() -> None:
+    net, _ = tiny()
+    prompt = torch.randn(1, 5, 16)
+    wanted = net.prepare(prompt)
+    net.keep_prompt()
+    made = net.prepare(prompt)
+    assert torch.equal(made.head, wanted.head)
+    for a, b in zip(made.blocks, wanted.blocks, strict=True):
+        assert torch.equal(a.modulation, b.modulation)
+        assert torch.equal(a.text_keys, b.text_keys)
+        assert torch.equal(a.text_values, b.text_values)
+    assert not any("ffn" in key or "self_attn" in key for key in net.state_dict())
 
 
 def test_forward_only_iterates_over_blocks() -> None:

@@ -14,12 +14,6 @@ from tests.nets.formula import by_formula, formula, video
 VARIANTS = ("buffer", "causal")
 
 
-@pytest.fixture(autouse=True)
-def _inference():
-    with torch.inference_mode():
-        yield
-
-
 def tiny(variant) -> Projector:
     net = Projector(ProjectorConfig(variant=variant, hidden=(8, 12), dim=16, layers=2)).eval()
     by_formula(net)

@@ -15,12 +15,6 @@ from tests.nets.formula import by_formula, each, formula, video
 from tests.nets.wan.goldens import official, official_error, second_hand
 
 
-@pytest.fixture(autouse=True)
-def _inference():
-    with torch.inference_mode():
-        yield
-
-
 @pytest.fixture(scope="module")
 def net():
     net = WanVae(VaeConfig(base=4)).eval()

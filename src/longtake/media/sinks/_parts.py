@@ -122,6 +122,12 @@ class PartWriter:
     output: OutputFormat
     frames: int = 0  # written so far
 
+    def _encode(self, frame: av.VideoFrame) -> list[AnyPacket]:
+        if self.frames:
+            return self.stream.encode(frame)
+        with encoders.ordinary_priority():  # the first frame opens the encoder
+            return self.stream.encode(frame)
+
     def write(self, clip: Clip, pts: Sequence[int]) -> None:
         """Append `clip`; `pts` [T] in ticks of the output's time base, strictly rising."""
         strike("write")
@@ -129,5 +135,5 @@ class PartWriter:
             frame = self.pictures.frame(pixels)
             frame.pts = at
             frame.time_base = self.output.time_base
-            self.container.mux(self.stream.encode(frame))
+            self.container.mux(self._encode(frame))
             self.frames += 1

@@ -3,12 +3,13 @@
 They agree but for last bits, and differ in speed and memory:
 
     reference  plain loop over kept blocks; any device; little memory
-    dense      PyTorch's attention with a mask; any device; for small frames, where most is kept
-    flex       FlexAttention: CUDA, needs Triton and a C compiler
+    gathered   PyTorch's attention over copies of what is kept; any device, made for a GPU
+    flex       FlexAttention: CUDA, needs Triton and a C compiler; by far the fastest
 """
 
 from __future__ import annotations
 
+import bisect
 import functools
 import math
 from collections.abc import Callable
@@ -22,7 +23,15 @@ from torch.nn import functional as F
 from longtake.nets.flashvsr.attention import BLOCK
 from longtake.nets.flashvsr.needs import flex_lacks
 
-DENSE_MASK_BYTES: Final = 32 << 20
+GATHERED_BYTES: Final = 256 << 20
+"""Of copies of keys and values at a time."""
+GATHERED_STEP: Final = 16
+"""Lists of kept blocks are filled up to multiples of it, so that many rows go together."""
+FLEX_OPTIONS: Final = {
+    (9, 0): {"BLOCK_M": 64, "BLOCK_N": 64, "num_warps": 4, "num_stages": 3, "USE_TMA": True},
+}
+"""By compute capability, as measured (benchmarks/flashvsr); elsewhere PyTorch's own choice. They
+give the same bits on an H200 as that one does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,23 +74,40 @@ def reference(queries: Tensor, keys: Tensor, values: Tensor, selection: Selectio
     return made
 
 
-def dense(queries: Tensor, keys: Tensor, values: Tensor, selection: Selection) -> Tensor:
-    """PyTorch's attention over all blocks in the ring's use, head by head, masked."""
-    made = torch.empty_like(queries)
-    blocks = len(selection.columns)
-    step = max(1, DENSE_MASK_BYTES // (BLOCK * BLOCK * blocks))  # query blocks at a time
-    for head in range(queries.shape[1]):
-        k, v = (x[selection.columns, :, head].flatten(0, 1)[None, None] for x in (keys, values))
-        for start in range(0, selection.kept.shape[1], step):
-            kept = selection.kept[head, start : start + step]
-            part = slice(start * BLOCK, (start + len(kept)) * BLOCK)
-            mask = kept.repeat_interleave(BLOCK, dim=0).repeat_interleave(BLOCK, dim=1)
-            found = F.scaled_dot_product_attention(
-                queries[None, None, part, head], k, v, attn_mask=mask[None, None]
-            )
-            empty = ~kept.any(dim=1).repeat_interleave(BLOCK)
-            made[part, head] = found[0, 0].masked_fill(empty[:, None], 0)
+def gathered(queries: Tensor, keys: Tensor, values: Tensor, selection: Selection) -> Tensor:
+    """PyTorch's attention, many rows of blocks at a time: those that keep about as many."""
+    heads, rows, _ = selection.kept.shape
+    counts, places = (x.flatten(0, 1) for x in selection.packed(selection.kept.shape[-1]))
+    order = counts.argsort(stable=True)
+    sizes = counts[order].tolist()
+    blocks = queries.view(rows, BLOCK, heads, -1)
+    made = torch.zeros_like(queries)
+    results = made.view(blocks.shape)
+    least = 2 * BLOCK * queries.shape[-1] * queries.element_size()  # bytes of a block's copies
+    start = sum(size == 0 for size in sizes)
+    while start < len(sizes):
+        width = -(-sizes[start] // GATHERED_STEP) * GATHERED_STEP
+        most = max(GATHERED_BYTES // (least * width), 1)
+        stop = min(bisect.bisect_right(sizes, width), start + most)
+        which = order[start:stop]
+        head, row = which // rows, which % rows
+        k, v = (_gathered(x, places[which, :width], head)[:, None] for x in (keys, values))
+        seen = torch.arange(k.shape[2], device=head.device) < BLOCK * counts[which][:, None]
+        found = F.scaled_dot_product_attention(
+            blocks[row, :, head][:, None], k, v, attn_mask=seen[:, None, None]
+        )
+        results[row, :, head] = found[:, 0]
+        start = stop
     return made
+
+
+def _gathered(x: Tensor, places: Tensor, heads: Tensor) -> Tensor:
+    """Blocks of x [ring, 128, H, d] at places [rows, width], each row's of one of the H heads ->
+    [rows, blocks * 128, d]."""
+    _, size, count, dim = x.shape
+    tokens = places.long()[..., None] * size + torch.arange(size, device=x.device)
+    values = tokens.flatten(1) * count + heads[:, None]
+    return x.reshape(-1, dim).index_select(0, values.flatten()).view(*values.shape, dim)
 
 
 def flex(queries: Tensor, keys: Tensor, values: Tensor, selection: Selection) -> Tensor:
@@ -100,7 +126,8 @@ def flex(queries: Tensor, keys: Tensor, values: Tensor, selection: Selection) ->
         compute_q_blocks=False,  # they are for the backward pass
     )
     q, k, v = (x[None].transpose(1, 2) for x in (queries, keys.flatten(0, 1), values.flatten(0, 1)))
-    made: Tensor = _compiled_flex()(q, k, v, block_mask=mask)
+    options = FLEX_OPTIONS.get(torch.cuda.get_device_capability(q.device))
+    made: Tensor = _compiled_flex()(q, k, v, block_mask=mask, kernel_options=options)
     return made[0].transpose(0, 1)
 
 
@@ -111,7 +138,7 @@ def _compiled_flex() -> Callable[..., Any]:
     return torch.compile(flex_attention, dynamic=False)
 
 
-BACKENDS: Final[dict[str, Attend]] = {"reference": reference, "dense": dense, "flex": flex}
+BACKENDS: Final[dict[str, Attend]] = {"reference": reference, "gathered": gathered, "flex": flex}
 
 
 def unusable(backend: str, device: torch.device) -> str | None:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from longtake.nets.flashvsr import attention
 from longtake.nets.flashvsr.backends import Attend, Selection
 from longtake.nets.flashvsr.state import LayerKV
-from longtake.nets.rope import Rotation, rotate
+from longtake.nets.rope import rotate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,10 +84,10 @@ class Attention(nn.Module):
 
 
 class SelfAttention(Attention):
-    def project(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x: Tensor, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[tokens, dim] -> turned queries, turned keys, values, each [tokens, dim]."""
-        queries = rotate(self.queries(x), rotation).flatten(1)
-        keys = rotate(self.keys(x), rotation).flatten(1)
+        queries = rotate(self.queries(x), turns).flatten(1)
+        keys = rotate(self.keys(x), turns).flatten(1)
         return queries, keys, self.v(x)
 
 
@@ -163,15 +163,16 @@ class Block(nn.Module):
         x: Tensor,
         kv: LayerKV,
         sight: Sight,
-        rotation: Rotation,
+        turns: Tensor,
         constants: BlockConstants,
         slice_tokens: int | None,
     ) -> None:
         queries = torch.empty_like(x)
         parts = list(slices(x, slice_tokens))
         for slab, rows in parts:
-            turn = Rotation(rotation.cos[slab, rows], rotation.sin[slab, rows])
-            queries[slab, rows], keys, values = self.project(x[slab, rows], turn, constants)
+            queries[slab, rows], keys, values = self.project(
+                x[slab, rows], turns[slab, rows], constants
+            )
             kv.write(slab, rows, keys, values)
         del keys, values  # not held while others are large
         kv.summarise()
@@ -181,11 +182,11 @@ class Block(nn.Module):
             self.finish(x[slab, rows], queries[slab, rows], constants)
 
     def project(
-        self, x: Tensor, rotation: Rotation, constants: BlockConstants
+        self, x: Tensor, turns: Tensor, constants: BlockConstants
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of tokens [tokens, dim]."""
         shift, scale = constants.modulation[0], constants.modulation[1]
-        return self.self_attn.project(self._norm(x, shift, scale), rotation)
+        return self.self_attn.project(self._norm(x, shift, scale), turns)
 
     def finish(self, x: Tensor, attended: Tensor, constants: BlockConstants) -> None:
         """Add to tokens x [tokens, dim] what self attention found, cross attention and the

@@ -28,7 +28,7 @@ from longtake.nets.flashvsr import attention
 from longtake.nets.flashvsr.backends import Attend, reference
 from longtake.nets.flashvsr.block import Block, BlockConstants, DiTConfig, Sight, slices
 from longtake.nets.flashvsr.state import KVState
-from longtake.nets.rope import THETA, Rotation, grid_rotation
+from longtake.nets.rope import THETA, grid_rotation
 
 TIMESTEP = 1000.0
 """One step from pure noise: x0 = noise - prediction."""
@@ -134,6 +134,13 @@ class DiT(nn.Module):
         for block in self._blocks():
             del block.cross_attn.k, block.cross_attn.v, block.cross_attn.norm_k
 
+    def keep_prompt(self) -> None:
+        """Drop the modules that `prepare` does not need: seven eighths of the parameters."""
+        del self.patch_embedding, self.head.head
+        for block in self._blocks():
+            del block.self_attn, block.norm3, block.ffn
+            del block.cross_attn.q, block.cross_attn.o, block.cross_attn.norm_q
+
     # --- every chunk -------------------------------------------------------------------------
 
     def forward(
@@ -153,7 +160,7 @@ class DiT(nn.Module):
         """
         grid = self._grid(latents)
         x = self._embed(latents, grid)
-        rotation = self._rotation(position, grid, x.device)
+        turns = self._turns(position, grid, x.device)
         extra = [lq] if isinstance(lq, Tensor) else list(lq)
         with state.chunk(len(x)):
             sight = self._sight(grid, state, settings, x.device)
@@ -161,7 +168,7 @@ class DiT(nn.Module):
                 if number < len(extra):
                     _add_raster(x, extra[number], grid)
                 with state.layer(number) as kv:
-                    block(x, kv, sight, rotation, constants.blocks[number], settings.slice_tokens)
+                    block(x, kv, sight, turns, constants.blocks[number], settings.slice_tokens)
         return self._predict(x, grid, constants, settings.slice_tokens)
 
     def _blocks(self) -> Iterator[Block]:
@@ -193,13 +200,11 @@ class DiT(nn.Module):
         cells = attention.from_windows(patches, h, w).reshape(f, h, w, pf, ph, pw, -1)
         return cells.permute(6, 0, 3, 1, 4, 2, 5).reshape(1, -1, f * pf, h * ph, w * pw)
 
-    def _rotation(
-        self, position: int, grid: tuple[int, int, int], device: torch.device
-    ) -> Rotation:
-        """Tables [slabs, n * 128, head_dim / 2]."""
+    def _turns(self, position: int, grid: tuple[int, int, int], device: torch.device) -> Tensor:
+        """Turns [slabs, n * 128, head_dim / 2], complex."""
         times = range(position, position + grid[0])
-        tables = grid_rotation(times, grid[1], grid[2], self.config.head_dim, device)
-        return Rotation(attention.to_windows(tables.cos), attention.to_windows(tables.sin))
+        turns = grid_rotation(times, grid[1], grid[2], self.config.head_dim, device)
+        return attention.to_windows(turns)
 
     def _sight(
         self, grid: tuple[int, int, int], state: KVState, settings: Settings, device: torch.device

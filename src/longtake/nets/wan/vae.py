@@ -13,7 +13,12 @@ keeps
     e * m * (7 * 2 * 96 + (6 * 2 * 192) / 4 + (6 * 2 * 384 - 2 * 192 + 2 * 384) / 16
              + (10 * 2 * 384 + 2 * 384 + 2 * 16) / 64)
 
-Names of parameters are those of `Wan2.1_VAE.pth`.
+and the encoder, at most,
+
+    e * m * (2 * 3 + 4 * 2 * 96 + (2 * 96 + 3 * 2 * 192) / 4
+             + (2 * 192 + 2 * 192 + 3 * 2 * 384) / 16 + (2 * 384 + 9 * 2 * 384) / 64)
+
+Names of parameters are those of `Wan2.1_VAE.pth`; vae_names.py knows those of another library.
 Source: https://github.com/Wan-Video/Wan2.1, wan/modules/vae.py; https://arxiv.org/abs/2503.20314.
 """
 

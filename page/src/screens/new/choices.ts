@@ -1,0 +1,92 @@
+import { useState } from "react";
+import type { Shapes } from "../../api/client";
+import type { components } from "../../api/schema";
+
+export type Params = NonNullable<components["schemas"]["Asking"]["params"]>;
+export type Asking = components["schemas"]["Asking"];
+export type NewJob = components["schemas"]["NewJob"];
+export type Engine = Shapes["Engine"];
+export type AnyKnob = Engine["knobs"][number];
+export type Knob = string | number | boolean;
+export type Knobs = Record<string, Knob>;
+
+export type More = Omit<Params, "engine" | "scale" | "height" | "set" | "frames">;
+
+/** What was chosen in the form; all of it is remembered for the next job. */
+export interface Choices {
+  engine: string;
+  by: "scale" | "height";
+  scale: "1.5" | "2" | "3" | "4";
+  height: number;
+  container: "mp4" | "mkv";
+  knobs: Record<string, Knobs>; // of each engine, where they are not as usual
+  more: More;
+  priority: number;
+  keep: "partial" | "nothing"; // of what is done, when it is cancelled
+}
+
+/** Only these frames; not remembered, for the next film is another one. */
+export interface Cut {
+  first: number | null;
+  stop: number | null;
+}
+
+/** The film to begin from. */
+export type Source = { asset: string } | { parent: string };
+
+const USUAL: Choices = {
+  engine: "lite", by: "scale", scale: "2", height: 1080, container: "mp4", knobs: {}, more: {},
+  priority: 0, keep: "partial",
+};
+const KEY = "longtake-choices";
+
+export function useChoices() {
+  const [choices, setChoices] = useState(remembered);
+  const change = (changed: Partial<Choices>) => {
+    const next = { ...choices, ...changed };
+    localStorage.setItem(KEY, JSON.stringify(next));
+    setChoices(next);
+  };
+  return [choices, change] as const;
+}
+
+function remembered(): Choices {
+  try {
+    const kept = JSON.parse(localStorage.getItem(KEY) ?? "{}") as Partial<Choices>;
+    return { ...USUAL, ...kept };
+  } catch {
+    return USUAL;
+  }
+}
+
+/** As the service takes them; what is as usual is left to it. */
+export function params(choices: Choices, cut: Cut = { first: null, stop: null }): Params {
+  const { engine, by, scale, height, knobs, more } = choices;
+  const set = knobs[engine] ?? {};
+  return {
+    engine,
+    ...(by === "scale" ? { scale } : { height }),
+    ...(Object.keys(set).length > 0 ? { set } : {}),
+    ...(cut.first !== null || cut.stop !== null ? { frames: [cut.first ?? 0, cut.stop] } : {}),
+    ...more,
+  };
+}
+
+/** With one of the many set, or as usual again (undefined). */
+export function withMore<K extends keyof More>(more: More, name: K, value: More[K] | undefined): More {
+  const { [name]: _, ...rest } = more;
+  return value === undefined || value === null ? rest : { ...rest, [name]: value };
+}
+
+/** With one knob of the chosen engine set; a default is not kept, so that it may change. */
+export function withKnob(choices: Choices, knob: AnyKnob, value: Knob): Choices["knobs"] {
+  const { [knob.name]: _, ...rest } = choices.knobs[choices.engine] ?? {};
+  const set = value === knob.default ? rest : { ...rest, [knob.name]: value };
+  return { ...choices.knobs, [choices.engine]: set };
+}
+
+/** All knobs, as they will be. */
+export const settled = (engine: Engine, set: Knobs): Knobs => ({
+  ...Object.fromEntries(engine.knobs.map((knob) => [knob.name, knob.default])),
+  ...set,
+});

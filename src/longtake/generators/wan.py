@@ -1,0 +1,247 @@
+"""Wan 2.1: films from words, and from a picture, with the official weights.
+
+https://arxiv.org/abs/2503.20314, github.com/Wan-Video/Wan2.1. One run of the sampler makes a whole
+film; how far it is, is kept after every step, so that a film that was interrupted goes on from
+there to the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from longtake.core.errors import Usage, WeightsMissing
+from longtake.core.knobs import knob
+from longtake.core.machine import Machine
+from longtake.core.media import Knobs
+from longtake.core.plan import Footprint, Geometry, Placement, Plan, Recipe, Script
+from longtake.core.ports import Grid, Made, Offload, Preset
+from longtake.engines._torch import auto_dtype, closed
+from longtake.generators import _wan_files as stored
+from longtake.generators import _wan_memory as memory
+from longtake.generators import _wan_time as times
+from longtake.generators._wan_grid import CELL, PATCH, STEP, latent_frames, latent_size
+from longtake.generators._wan_job import CHUNK_TOKENS, Job, Strategy, Where
+from longtake.generators._wan_presets import PRESETS
+from longtake.generators._wan_prompt import Tokenizer
+from longtake.nets.wan.vae_needs import Tiles
+from longtake.weights.block_manifest import Description
+
+if TYPE_CHECKING:
+    from longtake.generators._wan_film import WanFilm
+
+RATE: Final = Fraction(16)
+"""Frames/s of all models."""
+_CELL: Final = CELL * PATCH
+# Host memory for words, measured: the library; bytes for each byte of its file (256,384 tokens)
+_WORDS: Final = 24 << 20
+_TOKENIZER: Final = 25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WanKnobs:
+    model: str = knob("t2v-1.3b", "which weights", choices=tuple(stored.MODELS))
+    size: str = knob(
+        "832x480", "px, multiples of 16; with a picture: as many px in the picture's own shape"
+    )
+    frames: int = knob(81, "4 n + 1, at 16 frames/s", least=1, most=241)
+    steps: int = knob(30, "of the sampler", least=1, most=1000)
+    guidance: float = knob(
+        6.0, "how far from what is unwanted; 1: not at all, in half the time", least=1, most=30
+    )
+    shift: float = knob(5.0, "of the noise levels; 3 for 480p with a picture", least=0.1, most=100)
+    sampler: str = knob(
+        "unipc", "unipc is the official one", choices=("unipc", "ddim", "euler", "sa_ode_stable")
+    )
+    dtype: str = knob(
+        "auto",
+        "of the transformer; auto: bfloat16 where the processor has it, else float32",
+        choices=("auto", "bfloat16", "float32"),
+    )
+    text_dtype: str = knob("bfloat16", "of the text encoder", choices=("bfloat16", "float32"))
+    vae_dtype: str = knob(
+        "float32", "of the decoder; bfloat16: half the memory", choices=("float32", "bfloat16")
+    )
+    tile: int = knob(
+        0, "longest side of the decoder's tiles, px; 0: pictures stay whole", least=0, most=8192
+    )
+    folder: str = knob("", 'where the weights lie; "": where `weights pull` puts them', local=True)
+
+
+class Wan:
+    about = "Wan 2.1, text and picture to video; for a GPU; needs `longtake weights pull wan-...`"
+    knobs = WanKnobs
+    devices: tuple[str, ...] = ("cuda", "cpu")
+    presets: tuple[Preset, ...] = PRESETS
+
+    def grid(self, knobs: Knobs) -> Grid:
+        """A disk helps where the transformer lies in block files."""
+        ways = ("resident", "swap", "ring", *(("disk",) if _blocks(knobs) else ()))
+        return Grid(
+            segment_frames=int(knobs["frames"]), steps=(STEP,),
+            placements=tuple((way, "device") for way in ways),
+        )  # fmt: skip
+
+    def weights(self, knobs: Knobs) -> tuple[Path, ...]:
+        found = stored.find(knobs)
+        return tuple(path for role in sorted(found) for path in found[role])
+
+    def decide(self, knobs: Knobs, machine: Machine, device: str) -> tuple[Knobs, tuple[str, ...]]:
+        """Raises Usage."""
+        del machine, device
+        if 0 < int(knobs["tile"]) < 2 * _CELL:
+            raise Usage(f"tile={knobs['tile']}: a tile is at least {2 * _CELL} px wide.")
+        return knobs, ()
+
+    def leaner(self, knobs: Knobs, geometry: Geometry) -> Iterable[Knobs]:
+        """The decoder in bfloat16 changes little; tiles do not see each other; fewer frames are
+        another film."""
+        change: Knobs = {}
+        if knobs["vae_dtype"] != "bfloat16":
+            change = {"vae_dtype": "bfloat16"}
+            yield change
+        for side in (512, 256):
+            if max(geometry.target) > side and not 0 < int(knobs["tile"]) <= side:
+                change = {**change, "tile": side}
+                yield change
+        for frames in (49, 33, 17):
+            if frames < int(knobs["frames"]):
+                yield {**change, "frames": frames}
+
+    def dtype(self, machine: Machine, device: str, knobs: Knobs) -> str:
+        """Block files are used as they are. Raises Usage where they are not as asked for."""
+        written = _blocks(knobs)
+        if written is not None:
+            kept = stored.stored_dtype(written)
+            if knobs["dtype"] not in ("auto", kept):
+                raise Usage(f"dtype={knobs['dtype']}: the block files hold {kept}.")
+            return kept
+        found = auto_dtype(machine, device, knobs)
+        return "float32" if found == "float16" else found  # too narrow for these nets
+
+    def film(self, knobs: Knobs, script: Script) -> Made:
+        """Raises Usage."""
+        frames = int(knobs["frames"])
+        latent_frames(frames)
+        wanted = _size(str(knobs["size"]))
+        latent_size(wanted)
+        if stored.takes_image(knobs) != (script.image is not None):
+            lacks = "needs a picture: --image FILE" if script.image is None else "takes no picture"
+            raise Usage(f"model={knobs['model']} {lacks}.")
+        size = wanted if script.image is None else _as_shaped(wanted, script.image)
+        return Made(frames=frames, size=size, rate=RATE, notes=_cut_short(knobs, script))
+
+    def footprint(self, geometry: Geometry, recipe: Recipe, placement: Placement) -> Footprint:
+        sizes = stored.sizes(recipe.knobs)
+        found = memory.footprint(_job(geometry, recipe, sizes), _where(placement))
+        words = _WORDS + _TOKENIZER * sizes.tokenizer
+        if placement.devices[0].startswith("cuda"):
+            return replace(found, beside=found.beside + words)
+        return replace(found, context=found.context + words)
+
+    def seconds(self, plan: Plan, machine: Machine) -> float | None:
+        rates = times.rates_of(machine, plan.placement.devices[0])
+        if rates is None:
+            return None
+        sizes = stored.sizes(plan.recipe.knobs)
+        job, where = _job(plan.geometry, plan.recipe, sizes), _where(plan.placement)
+        return times.time_of(job, where, rates).total
+
+    @contextmanager
+    def open(self, plan: Plan, device: str, offload: Offload) -> Iterator[WanFilm]:
+        import torch
+
+        from longtake.generators._wan_film import WanFilm, dtypes
+        from longtake.generators._wan_load import load
+
+        where = "cpu" if device.startswith("cpu") else device
+        torch.set_num_threads(plan.placement.threads)
+        torch.backends.cudnn.allow_tf32 = False
+        found = stored.find(plan.recipe.knobs)
+        streamed = plan.placement.offload == "disk"
+        parts = load(found, dtypes(plan), offload.home(where), streamed=streamed)
+        try:
+            with offload.attach(parts, where) as attached:
+                yield WanFilm(
+                    plan=plan, parts=cast(Any, attached), files=found, device=torch.device(where),
+                    tiles=_tiles(plan.recipe.knobs, plan.geometry.target),
+                )  # fmt: skip
+        finally:
+            if streamed:
+                cast(Any, parts["transformer"]).block_source.close()
+            closed(parts, where)
+
+
+def _job(geometry: Geometry, recipe: Recipe, sizes: stored.Sizes) -> Job:
+    knobs = recipe.knobs
+    return Job(
+        config=sizes.transformer, frames=geometry.frames, size=geometry.target,
+        guided=float(knobs["guidance"]) > 1, steps=int(knobs["steps"]),
+        chunk_tokens=CHUNK_TOKENS, dtype=recipe.numerics.dtype, matrices=sizes.matrices,
+        text_dtype=str(knobs["text_dtype"]), vae_dtype=str(knobs["vae_dtype"]),
+        tiles=_tiles(knobs, geometry.target), bits=recipe.output.bits,
+        text=sizes.text, image=sizes.image, vae=sizes.vae,
+    )  # fmt: skip
+
+
+def _cut_short(knobs: Knobs, script: Script) -> tuple[str, ...]:
+    """Whether a prompt is longer than the model reads, where its tokens are known."""
+    try:
+        tokenizer = Tokenizer(stored.tokenizer(stored.find(knobs)))
+    except WeightsMissing:
+        return ()
+    said = (tokenizer.encode(text).notice() for text in (script.prompt, script.negative))
+    return tuple(f"{words[0].upper()}{words[1:]}." for words in said if words)
+
+
+def _blocks(knobs: Knobs) -> Description | None:
+    """What the transformer's block files hold, where there are such."""
+    try:
+        return stored.blocks(stored.find(knobs))
+    except WeightsMissing:
+        return None
+
+
+def _where(placement: Placement) -> Where:
+    return Where(
+        offload=cast(Strategy, placement.offload),
+        on_gpu=placement.devices[0].startswith("cuda"),
+    )
+
+
+def _tiles(knobs: Knobs, size: tuple[int, int]) -> Tiles | None:
+    """In latent px, a quarter of a tile shared with the next, as in the diffusers library; None
+    where pictures stay whole. What tiles remember waits on the host: together it is more than that
+    of a whole picture."""
+    side = int(knobs["tile"])
+    if not 0 < side < max(size):
+        return None
+    width, height = (min(side, length) // CELL for length in size)
+    return Tiles(
+        size=(height, width), stride=(max(height * 3 // 4, 1), max(width * 3 // 4, 1)), parked=True
+    )
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, x, height = text.partition("x")
+    if not x or not (width.isascii() and width.isdigit() and height.isascii() and height.isdigit()):
+        raise Usage(f"size={text}: give WIDTHxHEIGHT in px, such as 832x480.")
+    return int(width), int(height)
+
+
+def _as_shaped(size: tuple[int, int], image: tuple[int, int]) -> tuple[int, int]:
+    """As many px as `size` has, in the shape of an image, in whole tokens.
+
+    Source: wan/image2video.py of https://github.com/Wan-Video/Wan2.1 (`max_area`).
+    """
+    area, aspect = size[0] * size[1], image[1] / image[0]
+    height = max(round((area * aspect) ** 0.5) // _CELL, 1) * _CELL
+    width = max(round((area / aspect) ** 0.5) // _CELL, 1) * _CELL
+    return width, height
+
+
+plugin = Wan()

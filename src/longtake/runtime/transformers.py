@@ -1,0 +1,28 @@
+"""What the tensors of a transformer's checkpoint are, by family: nets know names and sizes, weights
+know files, and this is where they meet. Nothing here needs torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Final
+
+from longtake.nets.wan import keys, sizes
+from longtake.nets.wan.keys_diffusers import DIFFUSERS
+from longtake.nets.wan.keys_official import OFFICIAL
+from longtake.weights.into_blocks import Recognise, Transformer
+
+
+def wan(shapes: Mapping[str, sizes.Shape]) -> Transformer:
+    """A checkpoint of Wan 2.1 in official or diffusers names. Raises ValueError."""
+    found = keys.read(shapes, (OFFICIAL, DIFFUSERS))
+    config = asdict(found.config)
+    return Transformer(
+        config={k: list(v) if isinstance(v, tuple) else v for k, v in config.items()},
+        names={ours: theirs for ours, (theirs,) in found.names.items()},
+        exact=sizes.exact,
+        matrix=sizes.matrix,
+    )
+
+
+RECOGNISE: Final[Mapping[str, Recognise]] = {"wan": wan}

@@ -1,0 +1,1 @@
+"""The service: a queue in a database, workers, and an API over HTTP."""

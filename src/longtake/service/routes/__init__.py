@@ -1,0 +1,1 @@
+"""HTTP only: what is asked and answered. What happens stands one folder up."""

@@ -1,0 +1,205 @@
+"""Small models of Wan 2.1 in files of the official names, or as the diffusers library has them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from longtake.core.media import Pixels
+from longtake.engines._parts import Parts
+from longtake.generators._wan_load import Dtypes, load
+from longtake.nets import clip_vision, umt5
+from longtake.nets.clip_vision import ClipVision
+from longtake.nets.clip_vision_needs import ClipConfig
+from longtake.nets.taehv import Taehv
+from longtake.nets.taehv_needs import TaehvConfig
+from longtake.nets.umt5 import UmT5
+from longtake.nets.umt5_needs import UmT5Config
+from longtake.nets.wan import vae_names
+from longtake.nets.wan.dit import DiT
+from longtake.nets.wan.keys import named
+from longtake.nets.wan.keys_diffusers import DIFFUSERS
+from longtake.nets.wan.sizes import DiTConfig
+from longtake.nets.wan.vae import VaeConfig, WanVae
+from tests.nets.formula import formula
+from tests.nets.oracles import filled, handed, library
+from tests.nets.wan.dits import by_formula
+
+T2V = DiTConfig(dim=128, heads=1, layers=2, ffn_dim=96, text_dim=24, freq_dim=32)
+I2V = replace(T2V, enter=36, image_dim=80)
+TEXT = UmT5Config(vocabulary=400, dim=24, heads=2, head_dim=8, ffn_dim=40, layers=2, buckets=16)
+CLIP = ClipConfig(image=32, patch=8, dim=80, heads=1, ffn_dim=96, layers=2)
+VAE = VaeConfig(base=4)
+TAEHV = TaehvConfig(widths=(12, 10, 8, 6))
+EXACT = Dtypes(
+    transformer=torch.float32, text=torch.float32, image=torch.float32, vae=torch.float32
+)  # fmt: skip
+CPU = torch.device("cpu")
+torch.set_num_threads(1)  # nets are tiny: threads would only wait for each other
+Files = dict[str, list[Path]]
+
+
+@dataclass(frozen=True)
+class Nets:
+    dit: DiT
+    text: UmT5
+    image: ClipVision
+    vae: WanVae
+    taehv: Taehv
+
+
+def nets(config: DiTConfig, seed: int = 0) -> Nets:
+    dit = DiT(config).eval()
+    by_formula(dit, seed)
+    made = (filled(UmT5(TEXT)), filled(ClipVision(CLIP)), filled(WanVae(VAE)), filled(Taehv(TAEHV)))
+    return Nets(dit, *made)
+
+
+def official(folder: Path, made: Nets) -> Files:
+    """As Wan publishes them; the files hold what their models have beyond our nets."""
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = replace(CLIP, layers=CLIP.layers + 1)
+    image = filled(ClipVision(whole)).state_dict() | made.image.state_dict()
+    image |= {"log_scale": torch.ones(()), "textual.head.weight": torch.ones(2, 2)}
+    image |= {"visual.post_norm.weight": torch.ones(80), "visual.head": torch.ones(80, 4)}
+    tiny = made.taehv.state_dict() | {"encoder.0.weight": torch.ones(3)}
+    stored = {
+        "transformer": ("diffusion_pytorch_model.safetensors", made.dit.state_dict()),
+        "text": ("models_t5_umt5-xxl-enc-bf16.pth", made.text.state_dict()),
+        "image": ("models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth", image),
+        "vae": ("Wan2.1_VAE.pth", made.vae.state_dict()),
+        "taehv": ("taew2_1.pth", tiny),
+    }
+    files: Files = {}
+    for role, (name, state) in stored.items():
+        written(folder / name, state)
+        files[role] = [folder / name]
+    return files
+
+
+def written(path: Path, state: dict[str, Tensor]) -> None:
+    plain = {key: value.detach().clone() for key, value in state.items()}
+    if path.suffix == ".safetensors":
+        save_file(plain, path)
+    else:
+        torch.save(plain, path)
+
+
+def theirs(made: Nets) -> dict[str, Any]:
+    """Modules of the libraries with the nets' weights, by role."""
+    diffusers, transformers = library("diffusers"), library("transformers")
+    config = made.dit.config
+    dit = diffusers.WanTransformer3DModel(
+        patch_size=config.patch,
+        num_attention_heads=config.heads,
+        attention_head_dim=config.head_dim,
+        in_channels=config.enter,
+        out_channels=config.leave,
+        text_dim=config.text_dim,
+        freq_dim=config.freq_dim,
+        ffn_dim=config.ffn_dim,
+        num_layers=config.layers,
+        eps=config.eps,
+        image_dim=config.image_dim,
+        added_kv_proj_dim=None if config.image_dim is None else config.dim,
+        rope_max_seq_len=64,
+    )
+    text = transformers.UMT5EncoderModel(
+        transformers.UMT5Config(
+            vocab_size=TEXT.vocabulary,
+            d_model=TEXT.dim,
+            d_kv=TEXT.head_dim,
+            d_ff=TEXT.ffn_dim,
+            num_layers=TEXT.layers,
+            num_heads=TEXT.heads,
+            relative_attention_num_buckets=TEXT.buckets,
+            relative_attention_max_distance=TEXT.reach,
+            feed_forward_proj="gated-gelu",
+        )
+    )
+    image = transformers.CLIPVisionModel(
+        transformers.CLIPVisionConfig(
+            hidden_size=CLIP.dim,
+            intermediate_size=CLIP.ffn_dim,
+            num_hidden_layers=CLIP.layers + 1,
+            num_attention_heads=CLIP.heads,
+            image_size=CLIP.image,
+            patch_size=CLIP.patch,
+            hidden_act="gelu",
+        )
+    )
+    vae = diffusers.AutoencoderKLWan(base_dim=VAE.base)
+    return {
+        "transformer": handed(made.dit, named(config, DIFFUSERS), dit),
+        "text": handed(made.text, umt5.names(TEXT, text.state_dict()), text),
+        "image": handed(made.image, clip_vision.names(CLIP, image.state_dict()), image),
+        "vae": handed(made.vae, vae_names.names(VAE), vae),
+    }
+
+
+def shards(folder: Path, modules: dict[str, nn.Module], count: int = 3) -> Files:
+    """As the diffusers library stores them: each in several safetensors files."""
+    files: Files = {}
+    for role, module in modules.items():
+        state = list(
+            {k: v for k, v in module.state_dict().items() if "embed_tokens" not in k}.items()
+        )
+        (folder / role).mkdir(parents=True)
+        for number in range(count):
+            path = folder / role / f"model-{number + 1:05}-of-{count:05}.safetensors"
+            written(path, dict(state[number::count]))
+            files.setdefault(role, []).append(path)
+    return files
+
+
+def opened(folder: Path, config: DiTConfig, seed: int = 0) -> Parts:
+    """From official files, in float32."""
+    return load(official(folder, nets(config, seed)), EXACT, "cpu")
+
+
+def picture(width: int, height: int) -> Pixels:
+    values = formula((height, width, 3), 4).add(1).mul(127.5).round()
+    return values.numpy().astype(np.uint8)
+
+
+def words(count: int, seed: int = 0) -> Tensor:
+    """An embedding of a prompt."""
+    return 2 * formula((count, T2V.text_dim), 50 + seed)
+
+
+# --- tokenizer -----------------------------------------------------------------------------------
+
+CORPUS = (
+    "a cat walks through tall grass at dusk, slow camera, soft light",
+    "two dogs run along the beach; waves break behind them",
+    "一只猫在草地上奔跑，镜头缓慢推进",
+    "an astronaut rides a horse on the moon, 4k, cinematic",
+)
+
+
+def tokenizer_json(path: Path) -> Path:
+    """A Unigram tokenizer with umT5's special tokens and its end behind every text."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+    rules = Tokenizer(models.Unigram())
+    rules.normalizer = normalizers.NFKC()
+    rules.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+    trainer = trainers.UnigramTrainer(
+        vocab_size=300,
+        special_tokens=["<pad>", "</s>", "<unk>"],
+        unk_token="<unk>",
+        show_progress=False,
+    )
+    rules.train_from_iterator(CORPUS * 8, trainer)
+    rules.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rules.save(str(path))
+    return path
