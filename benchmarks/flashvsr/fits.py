@@ -54,7 +54,7 @@ def cell(mode: str, height: int, vram: int) -> str:
     except DoesNotFit:
         return "-"
     place, memory = plan.placement, plan.memory
-    letters = "w" * (place.offload == "swap") + "s" * (place.state == "host")
+    letters = {"swap": "w", "ring": "b"}.get(place.offload, "") + "s" * (place.state == "host")
     if not letters:
         return f"{memory.vram / GiB:.1f}"
     return f"{memory.vram / GiB:.1f} {letters} {memory.ram / GiB:.0f}"

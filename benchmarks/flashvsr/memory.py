@@ -33,10 +33,10 @@ from torch import Tensor
 from benchmarks.flashvsr.fits import MODES, SIZES, GiB, planned
 from longtake.core.media import Clip
 from longtake.core.plan import Placement, Plan
-from longtake.core.plugins import find
 from longtake.engines.flashvsr import plugin
 from longtake.planner import fit
 from longtake.planner.survey import gpus, vram_of_this_process
+from longtake.runtime.offloads import placed
 from longtake.weights import catalog, manifest
 
 MODEL, FRAMES = "flashvsr-v1.1", 21 + 8 + 8
@@ -66,7 +66,7 @@ def drawn(key: str, shape: tuple[int, ...], device: str) -> Tensor:
     return made
 
 
-def placed(plan: Plan, placement: Placement, folder: Path, device: str) -> Plan:
+def under(plan: Plan, placement: Placement, folder: Path, device: str) -> Plan:
     """The plan under a placement on the GPU that is here, with the weights of `folder`."""
     knobs = {**plan.recipe.knobs, "folder": str(folder)}
     recipe = replace(
@@ -113,7 +113,7 @@ def measured(plan: Plan, device: str, card: int, uuid: str) -> list[str]:
 
 def streamed(plan: Plan, device: str) -> tuple[int, int]:
     """Bytes of host memory at the end: of the process's own, and of files."""
-    with plugin.open(plan, device, find("offload", plan.placement.offload)) as model:
+    with plugin.open(plan, device, placed(plan.placement)) as model:
         deque(model.upscale(clips(plan)), maxlen=0)
         return resident()
 
@@ -158,7 +158,7 @@ def main() -> None:
                 for placement in dict.fromkeys(
                     replace(p, queue=1) for p in fit.rungs(plan, plugin)
                 ):
-                    cell = placed(plan, placement, folder, given.device)
+                    cell = under(plan, placement, folder, given.device)
                     where = f"{placement.offload}, state on the {placement.state}"
                     if cell.memory.vram > card:
                         print(f"| {height} {mode}, {where} | too large for it |")

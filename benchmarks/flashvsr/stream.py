@@ -31,13 +31,13 @@ import torch
 from benchmarks.flashvsr.memory import MODEL, make_weights, resident
 from longtake.core.media import Clip
 from longtake.core.plan import Plan
-from longtake.core.plugins import find
 from longtake.core.task import Limits, Upscale
 from longtake.engines._flashvsr_stream import Model
 from longtake.engines.flashvsr import plugin
 from longtake.planner.calibration import Calibration
 from longtake.planner.survey import survey
 from longtake.runtime import sample
+from longtake.runtime.offloads import placed
 from longtake.runtime.prepare import draft
 
 GiB = 1 << 30
@@ -99,7 +99,7 @@ def clips(plan: Plan, frames: int) -> Iterator[Clip]:
 def alone(plan: Plan, device: str, frames: int) -> None:
     held = list(clips(plan, frames))
     torch.cuda.reset_peak_memory_stats(device)
-    with plugin.open(plan, device, find("offload", plan.placement.offload)) as model:
+    with plugin.open(plan, device, placed(plan.placement)) as model:
         timed = Timed(**{f.name: getattr(model, f.name) for f in fields(Model)})
         made, began, done = 0, 0.0, 0
         for number, clip in enumerate(timed.upscale(held)):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from longtake.core.errors import JournalDamaged, RecipeChanged
-from longtake.core.events import Event, Replanned
+from longtake.core.events import Event, Finished, Replanned, Slowed
 from longtake.core.plain import differences, to_plain
 from longtake.core.plan import VERSION, Plan, Segment
 
@@ -68,7 +68,7 @@ class Journal:
 
     def record(self, event: Event) -> None:
         """Keep what a person would want to know later."""
-        if isinstance(event, Replanned):
+        if isinstance(event, Replanned | Slowed | Finished):
             append(self._log, {"event": to_plain(event)})
 
     def _place(self, index: int) -> Path:

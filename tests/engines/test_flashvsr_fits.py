@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from longtake.core.errors import DoesNotFit, OutOfMemory, Usage
+from longtake.core.knobs import settle
 from longtake.core.plan import Plan
 from longtake.core.task import Limits
 from longtake.engines._flashvsr_state import Desk, HostHistory, HostKV
@@ -26,7 +27,7 @@ from tests.engines.test_flashvsr import upscaled
 from tests.media import films
 from tests.plans import GiB, a_gpu, a_machine, a_plan, an_info
 
-PLACES = plugin.grid({"lead": 3}).placements
+PLACES = plugin.grid(settle(plugin.knobs, {})).placements
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +182,7 @@ def test_memory_that_runs_out_leads_to_the_rung_that_needs_less_of_it() -> None:
 
 
 def test_a_limit_on_vram_moves_bytes_and_not_the_recipe() -> None:
-    roomy, tight = on_a_gpu(), on_a_gpu(vram=6 * GiB)
+    roomy, tight = on_a_gpu(), on_a_gpu(vram=5 * GiB)
     assert (roomy.placement.offload, roomy.placement.state) == PLACES[0]
     assert (tight.placement.offload, tight.placement.state) == PLACES[-1]
     assert tight.identity == roomy.identity

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
+from longtake.core.knobs import settle
 from longtake.core.media import Clip
 from longtake.core.plan import Footprint
 from longtake.core.plugins import find
@@ -116,7 +117,7 @@ def on_meta(mode: str, grid: Tiles, state: str, at: memory.Measures, shapes: fil
 
 
 SIZES = [(1408, 768), (960, 540), (1280, 720), (1920, 1080), (2560, 1440), (3840, 2160)]
-PLACES = plugin.grid({"lead": 3}).placements
+PLACES = tuple(x for x in plugin.grid(settle(plugin.knobs, {})).placements if x[0] != "ring")
 CELLS = [("tiny", size, PLACES[-1], 8) for size in SIZES]  # so many that the transformer counts
 CELLS += [("tiny", (1408, 768), PLACES[0], 2), ("full", (1408, 768), PLACES[0], 2)]
 CELLS += [("tiny", (960, 540), place, 8) for place in PLACES[1:-1]]

@@ -30,11 +30,13 @@ from tests.plans import a_plan, an_info
 HEADS, DIM, TEXT = 2, 24, 8
 
 
-def make(folder: Path, version: str = "1.1") -> Path:
+def make(folder: Path, version: str = "1.1", layers: int = 2) -> Path:
     """Write the files into a new folder; the manifest says what they are."""
     model = catalog.model(f"flashvsr-v{version}")
     nets: dict[str, nn.Module] = {
-        "transformer": DiT(DiTConfig(dim=DIM, heads=HEADS, layers=2, ffn_dim=32, text_dim=TEXT)),
+        "transformer": DiT(
+            DiTConfig(dim=DIM, heads=HEADS, layers=layers, ffn_dim=32, text_dim=TEXT)
+        ),
         "projection": Projector(ProjectorConfig(variant="causal", hidden=(6, 8), dim=DIM)),
         "decoder": TCDecoder(DecoderConfig(widths=(8, 6, 4, 4))),
         "vae": WanVae(VaeConfig(base=2)),

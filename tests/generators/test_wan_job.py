@@ -13,11 +13,12 @@ from longtake.core.errors import Usage
 from longtake.generators._wan_job import Job, Part, Where, parts, run, stages
 from longtake.nets import umt5_needs
 from longtake.nets.clip_vision import ClipVision
-from longtake.nets.clip_vision_needs import ClipConfig
+from longtake.nets.clip_vision_needs import BLOCKS, ClipConfig
+from longtake.nets.clip_vision_needs import matrix as clip_matrix
 from longtake.nets.linear import kinds_of, quantized
 from longtake.nets.taehv import Taehv
 from longtake.nets.taehv_needs import TaehvConfig
-from longtake.nets.umt5 import UmT5
+from longtake.nets.umt5 import StoredRows, UmT5
 from longtake.nets.umt5_needs import UmT5Config
 from longtake.nets.wan import needs, sizes
 from longtake.nets.wan.dit import DiT
@@ -51,6 +52,7 @@ def built(job: Job) -> dict[str, nn.Module]:
             "vae": WanVae(VaeConfig(encoder=job.seen)).to(getattr(torch, job.vae_dtype)),
         }
         nets["transformer"].release()  # type: ignore[operator]
+        nets["text"].token_embedding = StoredRows(lambda ids: ids)  # in its file
         if config.image_dim is not None:
             nets["image"] = ClipVision(ClipConfig()).to(getattr(torch, job.image_dtype))
         if job.decoder == "taehv":
@@ -83,8 +85,16 @@ def test_parts_are_the_nets_that_are_loaded(job: Job) -> None:
 
 @pytest.mark.parametrize("kind", ["int8", "float8_e4m3fn"])
 def test_parts_in_8_bits_are_the_nets_with_such_layers(kind: str) -> None:
-    job = replace(FILM, matrices=kind, text_matrices=kind)
+    job = replace(SEEN, matrices=kind, text_matrices=kind, image_matrices=kind)
     nets, found = built(job), parts(job)
+    clip = {key: x for key, x in tensors_of(nets["image"]).items() if key.startswith(BLOCKS)}
+    named = [
+        (key, kind) for key, x in clip.items()
+        if clip_matrix(key.removeprefix(BLOCKS).split(".", 1)[1], tuple(x.shape))
+    ]  # fmt: skip
+    assert len(named) == 31 * 4
+    quantized(nets["image"], kinds_of(named))
+    checked(found["image"], nets["image"])
     for name, shape_is_matrix in (("transformer", sizes.matrix), ("text", umt5_needs.matrix)):
         inside = {key: x for key, x in tensors_of(nets[name]).items() if key.startswith("blocks.")}
         named = [

@@ -29,7 +29,7 @@ from longtake.nets import umt5_needs
 from longtake.nets.samplers import State
 from longtake.nets.taehv import Taehv
 from longtake.nets.taehv_needs import TaehvConfig
-from longtake.nets.umt5 import UmT5
+from longtake.nets.umt5 import StoredRows, UmT5
 from longtake.nets.umt5_needs import UmT5Config
 from longtake.nets.wan import needs, sizes, vae_needs
 from longtake.nets.wan.block import Given, Moment, Settings
@@ -232,7 +232,8 @@ class Counted(_copies.ThreadCopies):
 
 @pytest.mark.parametrize("where", [
     Where(offload="ring"), Where(offload="ring", resident_blocks=3, slots=3),
-    Where(offload="ring", resident_blocks=99),
+    Where(offload="ring", resident_blocks=99), Where(offload="ring", granularity="phase"),
+    Where(offload="ring", resident_blocks=2, slots=3, granularity="phase"),
 ])  # fmt: skip
 def test_a_ring_takes_what_was_said(monkeypatch: pytest.MonkeyPatch, where: Where) -> None:
     text = umt5_needs.UmT5Config(vocabulary=99, dim=48, heads=2, head_dim=24, ffn_dim=70, layers=5)
@@ -253,13 +254,15 @@ def test_a_ring_takes_what_was_said(monkeypatch: pytest.MonkeyPatch, where: Wher
                 "taehv": Taehv(TaehvConfig()),
             }
         )
+        model["text"].token_embedding = StoredRows(lambda ids: ids)  # in its file
         taken: list[Counted] = []
         monkeypatch.setattr(
             "longtake.offload._attach.copies_for", lambda _: taken.append(Counted()) or taken[-1]
         )
         strategy = replace(
-            find("offload", "ring"), resident_blocks=where.resident_blocks, slots=where.slots
-        )
+            find("offload", "ring"), resident_blocks=where.resident_blocks, slots=where.slots,
+            granularity=where.granularity,
+        )  # fmt: skip
         with strategy.attach(model, "cpu"):
             model.turn("text")
             model.turn("transformer")
@@ -319,7 +322,7 @@ def test_all_parts_stay_where_they_are_resident_and_one_is_there_in_turns() -> N
         (T2V_14B, (1280, 720), 81, 3.69),
         (T2V_14B, (960, 544), 97, 2.49),
         (T2V_1_3B, (832, 480), 81, 0.50),
-        (T2V_1_3B, (960, 544), 97, 0.78),
+        (T2V_1_3B, (960, 544), 97, 0.756),
     ],
 )
 def test_activations_of_published_models(config, size, frames, gib) -> None:
@@ -329,14 +332,14 @@ def test_activations_of_published_models(config, size, frames, gib) -> None:
 
 
 def test_14b_at_720p_fits_a_card_of_8_gb() -> None:
-    """5.3 to 6.1 GiB in 8 bits, with branches one after the other or together."""
+    """With branches one after the other or together; on an H200 a job in 8 bits took 6.13 GiB."""
     tiles = Tiles(size=(32, 32), stride=(24, 24), parked=True)
     job = Job(
         config=T2V_14B, frames=81, size=(1280, 720), matrices="int8", vae_dtype="bfloat16",
         tiles=tiles,
     )  # fmt: skip
     found = [footprint(job, Where(offload="ring", together=x)).total / GIB for x in (False, True)]
-    assert found == pytest.approx([5.37, 6.1], abs=0.1)
+    assert found == pytest.approx([5.54, 6.26], abs=0.1)
     half = replace(job, matrices=None)
     found = [footprint(half, Where(offload="ring", together=x)).total / GIB for x in (False, True)]
     assert found == pytest.approx([6.0, 6.7], abs=0.1)
@@ -362,6 +365,8 @@ places = st.builds(
     host_blocks=st.integers(0, 45),
     slots=st.sampled_from([2, 3]),
     together=st.booleans(),
+    granularity=st.sampled_from(["block", "phase"]),
+    stay=st.sampled_from([(), ("text",), ("text", "image")]),
     on_gpu=st.booleans(),
 )
 few = settings(deadline=None, max_examples=20)

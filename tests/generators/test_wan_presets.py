@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from longtake.core.ports import Preset
-from longtake.generators._wan_presets import PLACEMENTS, PRESETS
+from longtake.generators._wan_presets import PRESETS
 from longtake.generators._wan_stream import SCHEDULES, sampling
 from longtake.nets.schedules import distilled
 from longtake.nets.wan.block import Settings
@@ -24,7 +24,8 @@ def test_numbers_are_those_of_the_tables() -> None:
     order = ("steps", "guidance", "shift", "sampler")
     assert {p.name: tuple(p.knobs[name] for name in order) for p in PRESETS} == TABLE
     assert PRESETS[0].name == "standard"
-    assert set(PLACEMENTS) < set(TABLE)
+    shares = {p.name: p.place["vram_threshold_percent"] for p in PRESETS if p.place}
+    assert shares == {"memory-optimized": 40, "speed-optimized": 60}
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda p: p.name)

@@ -162,14 +162,14 @@ def test_branches_together_or_apart_are_equal(
     parts = text_model if config is T2V else image_model
     order: list[int] = []
     for number, block in enumerate(parts["transformer"].blocks):
-        block.register_forward_pre_hook(lambda *_, number=number: order.append(number))
+        block.ffn.register_forward_pre_hook(lambda *_, number=number: order.append(number))
     made = {}
     for together in (True, False):
         order.clear()
         made[together] = film(parts, replace(how("euler"), together=together), config=config)
         assert order == ([0, 0, 1, 1] if together else [0, 1, 0, 1]) * 3
     for block in parts["transformer"].blocks:
-        block._forward_pre_hooks.clear()
+        block.ffn._forward_pre_hooks.clear()
     assert all(map(equal, made[True], made[False]))
 
 
@@ -199,10 +199,10 @@ def test_without_guidance_one_branch_is_evaluated(text_model: Parts) -> None:
     plan = how("euler", guidance=1.0)
     count: list[int] = []
     block = text_model["transformer"].blocks[0]
-    block.register_forward_pre_hook(lambda *_: count.append(1))
+    block.ffn.register_forward_pre_hook(lambda *_: count.append(1))
     alone = prepare(text_model, plan, (words(7), None), None, CPU)
     made = list(denoise(text_model, alone, plan, begin(3, FRAMES, SIZE, CPU), CPU))
-    block._forward_pre_hooks.clear()
+    block.ffn._forward_pre_hooks.clear()
     assert len(count) == 3
     assert all(map(equal, made, film(text_model, plan)))  # an unwanted text changes nothing
     near = film(text_model, how("euler", guidance=1 + 1e-6))

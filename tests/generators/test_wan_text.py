@@ -13,7 +13,7 @@ from longtake.core.errors import BadInput, NotANumber
 from longtake.engines._parts import Parts
 from longtake.generators._wan_load import load
 from longtake.generators._wan_prompt import Prompt, Tokenizer
-from longtake.generators._wan_text import Cache, embeddings
+from longtake.generators._wan_text import Cache, Words, embeddings
 from tests.generators.wan_models import (
     CORPUS,
     CPU,
@@ -72,6 +72,23 @@ def test_what_is_known_is_not_made_again(parts: Parts, prompts: list[Prompt], ca
     assert all(map(torch.equal, first, again))
     assert torch.equal(first[0], first[-1])
     assert not torch.equal(first[1][:1], first[2][:1])
+
+
+def test_the_text_encoder_is_needed_until_all_is_known(
+    parts: Parts, prompts: list[Prompt], cache: Cache
+) -> None:
+    counted, turns = only_text(parts)
+    first = Words.read(prompts[:2], cache)
+    assert not first.known
+    made = first.embedded(counted, CPU)
+    assert turns == ["text", "text"]
+    again = Words.read(prompts[:2], cache)
+    assert again.known
+    assert all(map(torch.equal, made, again.embedded(Parts({}), CPU)))  # there is none to ask
+    cache.path(prompts[0].text).unlink()
+    assert all(map(torch.equal, made, again.embedded(Parts({}), CPU)))
+    assert not Words.read(prompts[:2], cache).known
+    assert not Words.read(prompts[:3], cache).known
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

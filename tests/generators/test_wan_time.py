@@ -50,6 +50,10 @@ META = torch.device("meta")
 RTX_4060, RTX_4090, H200 = (
     GPUS[name] for name in ("NVIDIA GeForce RTX 4060", "NVIDIA GeForce RTX 4090", "NVIDIA H200")
 )
+ESTIMATED_H200 = replace(
+    H200, gemm=0.70 * 989e12, attention=0.55 * 989e12, eight=1.7 * 0.70 * 989e12, h2d=52e9
+)
+"""As it was before it was measured, and as it stands in the table."""
 
 
 # --- operations ----------------------------------------------------------------------------------
@@ -169,7 +173,7 @@ def test_the_table_of_steps(row) -> None:
     config, size, frames, operations, *columns = row
     job = Job(config=config, size=size, frames=frames)
     assert forward_work(config, job.tokens).total / 1e15 == pytest.approx(operations, rel=0.01)
-    for rates, shown in zip((RTX_4060, RTX_4090, H200), columns, strict=True):
+    for rates, shown in zip((RTX_4060, RTX_4090, ESTIMATED_H200), columns, strict=True):
         said: list[float] = []
         both = [replace(job, matrices=kind) for kind in (None, "int8")]
         said += [time_of(x, Where(), rates, eight_bit=True).step for x in both]
@@ -187,11 +191,12 @@ def test_a_net_that_is_not_ours_fits_the_table_too() -> None:
 
 
 def test_measured_on_an_h200() -> None:
-    """A forward of 14B at 480p took 3.19 s and one of 7800 tokens 0.49 s: nothing is faster than
-    said, and nothing half as fast."""
-    for frames, seconds in ((81, 3.19), (17, 0.49)):
-        job = Job(config=T2V_14B, size=(832, 480), frames=frames, guided=False)
-        assert 0.5 < time_of(job, Where(), H200).step / seconds < 1
+    """A forward at 832x480, from benchmarks/generation: within 15 %."""
+    for config, frames, seconds in (
+        (T2V_14B, 81, 3.155), (T2V_14B, 17, 0.485), (T2V_1_3B, 81, 0.606),
+    ):  # fmt: skip
+        job = Job(config=config, size=(832, 480), frames=frames, guided=False)
+        assert time_of(job, Where(), H200).step == pytest.approx(seconds, rel=0.15)
 
 
 # --- hidden or not -------------------------------------------------------------------------------
@@ -261,7 +266,7 @@ def test_float32_and_8_bits() -> None:
         )
     )  # fmt: skip
     assert single > 1.5 * half
-    assert eight == half  # made again first
+    assert half < eight < half / 0.7  # made wider first
     assert kernels < half
 
 

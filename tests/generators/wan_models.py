@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from longtake.core.media import Pixels
 from longtake.engines._parts import Parts
 from longtake.generators._wan_load import Dtypes, load
-from longtake.nets import clip_vision, umt5
+from longtake.nets import clip_vision, umt5_keys
 from longtake.nets.clip_vision import ClipVision
 from longtake.nets.clip_vision_needs import ClipConfig
 from longtake.nets.taehv import Taehv
@@ -29,6 +30,7 @@ from longtake.nets.wan.keys import named
 from longtake.nets.wan.keys_diffusers import DIFFUSERS
 from longtake.nets.wan.sizes import DiTConfig
 from longtake.nets.wan.vae import VaeConfig, WanVae
+from longtake.weights import catalog, tables
 from tests.nets.formula import formula
 from tests.nets.oracles import filled, handed, library
 from tests.nets.wan.dits import by_formula
@@ -93,6 +95,22 @@ def written(path: Path, state: dict[str, Tensor]) -> None:
         torch.save(plain, path)
 
 
+def in_fp8(
+    state: dict[str, Tensor], name: str, is_matrix: Any, **more: Tensor
+) -> dict[str, Tensor]:
+    """As communities scale them: one scale for a matrix of a block, under that name."""
+    made: dict[str, Tensor] = dict(more)
+    for key, value in state.items():
+        inside = key.split(".", 2)[-1]
+        if key.startswith("blocks.") and is_matrix(inside, tuple(value.shape)):
+            scale = value.abs().amax() / 448
+            made[key] = (value / scale).to(torch.float8_e4m3fn)
+            made[f"{key.removesuffix('weight')}{name}"] = scale
+        else:
+            made[key] = value
+    return made
+
+
 def theirs(made: Nets) -> dict[str, Any]:
     """Modules of the libraries with the nets' weights, by role."""
     diffusers, transformers = library("diffusers"), library("transformers")
@@ -139,7 +157,7 @@ def theirs(made: Nets) -> dict[str, Any]:
     vae = diffusers.AutoencoderKLWan(base_dim=VAE.base)
     return {
         "transformer": handed(made.dit, named(config, DIFFUSERS), dit),
-        "text": handed(made.text, umt5.names(TEXT, text.state_dict()), text),
+        "text": handed(made.text, umt5_keys.names(TEXT, text.state_dict()), text),
         "image": handed(made.image, clip_vision.names(CLIP, image.state_dict()), image),
         "vae": handed(made.vae, vae_names.names(VAE), vae),
     }
@@ -183,6 +201,25 @@ CORPUS = (
     "一只猫在草地上奔跑，镜头缓慢推进",
     "an astronaut rides a horse on the moon, 4k, cinematic",
 )
+
+
+def small_clip() -> catalog.Model:
+    """The published image model, whose file of CLIP is as small as ours."""
+    known = catalog.model("wan-i2v-14b-480p")
+    table = tables.clip_vision(CLIP.dim, CLIP.ffn_dim, CLIP.layers, CLIP.patch, CLIP.image)
+    files = (
+        replace(file, table=lambda: table, bytes=None, sha256=None) if file.narrows else file
+        for file in known.files
+    )
+    return replace(known, files=tuple(files))
+
+
+def main() -> None:
+    """`longtake` with that in its catalogue."""
+    from longtake.cli.main import main as longtake
+
+    catalog.MODELS["wan-i2v-14b-480p"] = small_clip()
+    longtake(sys.argv[1:])
 
 
 def tokenizer_json(path: Path) -> Path:

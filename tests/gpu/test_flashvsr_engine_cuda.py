@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from longtake.core.knobs import settle
 from longtake.core.plugins import find
 from longtake.engines._noise import noise
 from longtake.engines.flashvsr import plugin
@@ -42,7 +43,7 @@ def test_every_placement_gives_the_same_frames(tmp_path, mode, tile) -> None:
     what is not waited for shows only sometimes."""
     plan = tiny.planned(tiny.make(tmp_path / "flashvsr-v1.1"), (144, 80), mode=mode, tile=tile)
     made = []
-    for offload, state in plugin.grid({"lead": 3}).placements:
+    for offload, state in plugin.grid(settle(plugin.knobs, {})).placements:
         placement = replace(plan.placement, offload=offload, state=state)
         here = replace(plan, placement=placement)
         with plugin.open(here, "cuda:0", find("offload", offload)) as model:

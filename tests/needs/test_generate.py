@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from longtake.generators.wan import _as_shaped
@@ -50,7 +52,8 @@ def folder_of(root: Path, version: str) -> Path:
         }
         whole = filled(ClipVision(replace(CLIP, layers=CLIP.layers + 1))).state_dict()
         name = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.safetensors"
-        written(folder / name, whole | made.image.state_dict())
+        behind = {"visual.post_norm.weight": torch.ones(CLIP.dim)}
+        written(folder / name, whole | made.image.state_dict() | behind)
         (folder / "diffusion_pytorch_model.safetensors.index.json").write_text("{}")
     for name, state in shards.items():
         written(folder / name, state)
@@ -270,24 +273,37 @@ def test_a_long_prompt_is_cut_and_that_is_said(job, text, tmp_path) -> None:
 # --- block files ---------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=["none", "int8", "fp8"])
-def blocks(request, tmp_path_factory) -> tuple[str, Path]:
-    """A folder whose transformer was made into block files, and nothing else is left of it."""
-    folder = folder_of(tmp_path_factory.mktemp("blocks"), "t2v-1.3b")
-    source = folder / "diffusion_pytorch_model.safetensors"
-    shapes = {key: tuple(value.shape) for key, value in load_file(source).items()}
+def block_files(root: Path, quant: str) -> Path:
+    """A folder whose transformer and text encoder were made into block files, and nothing else is
+    left of them."""
+    folder = folder_of(root, "t2v-1.3b")
     known = catalog.model("wan-t2v-1.3b")
+    sources = {
+        "transformer": folder / "diffusion_pytorch_model.safetensors",
+        "text": folder / "models_t5_umt5-xxl-enc-bf16.safetensors",
+    }
+    tables = {
+        role: {key: tuple(value.shape) for key, value in load_file(path).items()}
+        for role, path in sources.items()
+    }
     ours = tuple(
-        replace(file, table=lambda: shapes, bytes=None, sha256=None)
-        if file.role == "transformer"
+        replace(file, table=partial(tables.get, file.role), bytes=None, sha256=None)
+        if file.role in tables
         else file
         for file in known.files
     )
-    options = BlockOptions(quant=request.param, recognise=RECOGNISE["wan"])
-    steps = convert(source, folder, replace(known, files=ours), "float32", options)
-    assert [*steps]
-    source.unlink(missing_ok=True)
-    return request.param, folder
+    options = BlockOptions(
+        quant=dict.fromkeys(tables, quant), recognise=RECOGNISE["wan"], move=True
+    )
+    steps = [*convert(folder, folder, replace(known, files=ours), "float32", options)]
+    assert len(steps) == 4
+    assert not any(path.exists() for path in sources.values())
+    return folder
+
+
+@pytest.fixture(scope="module", params=["none", "int8", "fp8"])
+def blocks(request, tmp_path_factory) -> tuple[str, Path]:
+    return request.param, block_files(tmp_path_factory.mktemp("blocks"), request.param)
 
 
 def test_block_files_make_the_same_film_wherever_they_lie(job, blocks, straight, tmp_path) -> None:
@@ -311,6 +327,9 @@ def test_block_files_are_used_as_they_are(job, blocks, tmp_path) -> None:
     refused = job(*asked(folder, tmp_path / "x.mkv"), "dtype=bfloat16")
     assert refused.code == 2
     assert "hold float32" in refused.message
+    refused = job(*asked(folder, tmp_path / "x.mkv"), "text_dtype=bfloat16")
+    assert refused.code == 2
+    assert "text encoder's block files hold float32" in refused.message
 
 
 def test_official_files_have_no_disk_to_stream_from(job, text, tmp_path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longtake.nets.names import adopted
-from longtake.nets.umt5 import UmT5, distance_buckets, names, stored_twice
+from longtake.nets.umt5 import StoredRows, UmT5, distance_buckets
+from longtake.nets.umt5_keys import names, read, useless
 from longtake.nets.umt5_needs import UmT5Config
 from longtake.weights import reader
 from tests.nets.flashvsr.goldens import difference
@@ -108,6 +110,22 @@ def test_blocks_can_be_run_one_by_one() -> None:
     assert torch.equal(net.finish(x), net(ids, mask))
 
 
+def test_rows_of_a_table_that_lies_elsewhere() -> None:
+    """The same numbers, only the rows that are asked for, and nothing that moves with the net."""
+    net, other = filled(UmT5(SMALL)), filled(UmT5(SMALL))
+    table, asked = net.token_embedding.weight.detach(), []
+
+    def rows(ids: torch.Tensor) -> torch.Tensor:
+        asked.append(ids)
+        return table[ids]
+
+    other.token_embedding = StoredRows(rows)
+    ids = tokens(SMALL, 2, 9)
+    assert torch.equal(other(ids), net(ids))
+    assert [x.tolist() for x in asked] == [ids.flatten().tolist()]
+    assert net.state_dict().keys() - other.state_dict().keys() == {"token_embedding.weight"}
+
+
 def test_float16_stays_finite() -> None:
     net = filled(UmT5(SMALL))
     for block in net.blocks:
@@ -154,9 +172,31 @@ def test_both_layouts_of_files(tmp_path) -> None:
         kept = {key: value for key, value in theirs.items() if key != left_out}
         with torch.device("meta"):
             empty = UmT5(SMALL)
-        state = adopted(empty, names(SMALL, kept), kept, stored_twice)
+        state = adopted(empty, names(SMALL, kept), kept, useless)
         empty.load_state_dict(state, assign=True)
         assert torch.equal(empty(ids), net(ids))
+
+
+@pytest.mark.parametrize("config", [SMALL, ODD], ids=["small", "odd"])
+def test_sizes_and_names_are_read_from_shapes(config) -> None:
+    net = UmT5(config)
+    official = {key: tuple(value.shape) for key, value in net.state_dict().items()}
+    found = read(official)
+    assert (found.config.reach, found.names) == (128, {key: (key,) for key in official})
+    assert replace(found.config, reach=config.reach) == config
+    table = names(config, ["shared.weight"])
+    theirs = {table[key][0]: shape for key, shape in official.items()} | {"spiece_model": (99,)}
+    assert read(theirs).config == found.config
+    assert read(theirs).names == table
+    for shapes in (official, theirs):
+        for key in shapes.keys() - {"spiece_model"}:
+            with pytest.raises(ValueError, match=r"is missing|no umT5") as refused:
+                read({k: v for k, v in shapes.items() if k != key})
+            assert key in str(refused.value)
+    with pytest.raises(ValueError, match="stranger is unknown"):
+        read(official | {"stranger": (2,)})
+    with pytest.raises(ValueError, match=r"blocks\.1\.norm1\.weight is \[3\] instead of"):
+        read(official | {"blocks.1.norm1.weight": (3,)})
 
 
 def test_a_file_that_does_not_fit_is_refused() -> None:
@@ -166,10 +206,10 @@ def test_a_file_that_does_not_fit_is_refused() -> None:
     gone = "encoder.block.1.layer.0.SelfAttention.o.weight"
     wrong = {k: v for k, v in theirs.items() if k != gone} | {"decoder.block.0.x": torch.ones(1)}
     with pytest.raises(ValueError, match=r"SelfAttention\.o\.weight is missing; decoder\.block\.0"):
-        adopted(net, table, wrong, stored_twice)
+        adopted(net, table, wrong, useless)
     short = theirs | {gone: torch.ones(3, 4)}
     with pytest.raises(ValueError, match=r"SelfAttention\.o\.weight is \[3, 4\] for \[32, 32\]"):
-        adopted(net, table, short, stored_twice)
+        adopted(net, table, short, useless)
 
 
 def test_sizes_that_make_no_sense_are_refused() -> None:

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from longtake.nets.flashvsr import dit as flashvsr
 from longtake.nets.flashvsr.block import DiTConfig
 from longtake.nets.flashvsr.state import KVState
+from longtake.nets.linear import KINDS, QuantLinear
 from longtake.nets.lite import Lite, LiteConfig
 from longtake.nets.umt5 import UmT5
 from longtake.nets.umt5_needs import UmT5Config
 from longtake.nets.wan.block import Settings
+from longtake.weights.quantize import quantize
 from tests.nets.formula import formula
 from tests.nets.wan.dits import I2V, T2V, Asked, by_formula, net_of, predicted
 
@@ -69,9 +71,27 @@ def text(layers: int, dtype: torch.dtype) -> tuple[nn.Module, Ask]:
     return net, lambda: [net(ids)]
 
 
+def eight(layers: int, dtype: torch.dtype, kind: str) -> tuple[nn.Module, Ask]:
+    """Matrices of the blocks in 8 bits."""
+    net, ask = wan(layers, dtype)
+    for name, layer in list(net.get_submodule("blocks").named_modules()):
+        if isinstance(layer, nn.Linear):
+            stored = QuantLinear(layer.in_features, layer.out_features, bias=True, kind=kind)
+            values, scales = quantize(layer.weight.detach().float(), kind)
+            stored.weight.data, stored.weight_scale.data = values, scales
+            stored.bias = layer.bias
+            above, _, own = f"blocks.{name}".rpartition(".")
+            setattr(net.get_submodule(above), own, stored)
+    return net, ask
+
+
 NETS: dict[str, Callable[[int, torch.dtype], tuple[nn.Module, Ask]]] = {
     "wan": wan,
     "wan from an image": lambda layers, dtype: wan(layers, dtype, image=True),
+    **{
+        f"wan in {kind}": lambda layers, dtype, kind=kind: eight(layers, dtype, kind)
+        for kind in KINDS
+    },
     "flashvsr": flash,
     "lite": lite,
     "umt5": text,

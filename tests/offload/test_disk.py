@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,15 +13,29 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from longtake.core.errors import BadInput, Usage
 from longtake.offload._flat import flat, tensors_of
 from longtake.offload._partition import partition
+from longtake.offload._phases import phases
+from longtake.offload._stalls import stalls
 from longtake.offload.disk import Disk
 from longtake.offload.disk import plugin as disk
 from tests.offload.nets import NETS
-from tests.offload.toys import Container, Net, Source, counted, inputs, on_disk, same, state
+from tests.offload.toys import (
+    Container,
+    Counted,
+    Net,
+    Phased,
+    PhasedNet,
+    Source,
+    counted,
+    inputs,
+    on_disk,
+    same,
+    state,
+)
 
 
 @st.composite
@@ -31,6 +47,7 @@ def disks(draw: st.DrawFn) -> Disk:
         slots=draw(st.sampled_from([2, 3])),
         disk_workers=draw(st.integers(1, 4)),
         read_ahead=draw(st.integers(2, 5)),
+        granularity=draw(st.sampled_from(["block", "phase"])),
     )
 
 
@@ -43,11 +60,14 @@ def disks(draw: st.DrawFn) -> Disk:
     strategy=disks(),
     stop=st.integers(0, 9),
     jitter=st.integers(0, 5),
+    kind=st.sampled_from([Net, PhasedNet]),
 )
-@settings(max_examples=60, deadline=None)
-def test_equal_to_resident(layers: int, dtype: torch.dtype, strategy: Disk, stop: int, jitter: int):
+@settings(max_examples=80, deadline=None)
+def test_equal_to_resident(
+    layers: int, dtype: torch.dtype, strategy: Disk, stop: int, jitter: int, kind: type[Net]
+):
     """However late each read is, and after a pass that was left in the middle."""
-    net, x = Net(layers, dtype), inputs(dtype)
+    net, x = kind(layers, dtype), inputs(dtype)
     with torch.no_grad():
         wanted = net(x)
         on_disk(net, lambda number, block: time.sleep(0.0002 * (number * 7 % (jitter + 1))))
@@ -60,7 +80,7 @@ def test_equal_to_resident(layers: int, dtype: torch.dtype, strategy: Disk, stop
             for _ in range(2):
                 assert torch.equal(net(x), wanted)
     assert all(p.is_meta for p in net.blocks.parameters())
-    assert torch.equal(net.enter.weight, Net(layers, dtype).enter.weight)
+    assert torch.equal(net.enter.weight, kind(layers, dtype).enter.weight)
 
 
 @pytest.mark.parametrize("name", [name for name in NETS if name != "lite"])
@@ -110,12 +130,14 @@ def test_two_nets_of_one_shape_never_mix():
 @settings(max_examples=40, deadline=None)
 def test_reads_and_memory_are_what_was_foretold(layers: int, strategy: Disk, passes: int):
     strategy = replace(strategy, disk_workers=1)
-    net = Net(layers)
+    net = PhasedNet(layers)
+    whole = flat(tensors_of(net.blocks[0])).slab
+    parts = phases(whole, Phased.phases) if strategy.granularity == "phase" else [whole]
     block = flat(tensors_of(net.blocks[0])).slab.bytes
     rest = flat({k: x for k, x in tensors_of(net).items() if "blocks" not in k}).slab.bytes
     where = partition(
         layers, resident=strategy.resident_blocks, host=strategy.host_blocks,
-        slots=strategy.slots, read_ahead=strategy.read_ahead,
+        slots=strategy.slots, read_ahead=strategy.read_ahead, phases=len(parts),
     )  # fmt: skip
     source = on_disk(net)
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
@@ -124,7 +146,8 @@ def test_reads_and_memory_are_what_was_foretold(layers: int, strategy: Disk, pas
             for _ in range(passes):
                 net(inputs())
             copies = made[0]
-            assert copies.held("device") == where.device_bytes(block, rest)
+            largest = max(getattr(part, "slab", part).bytes for part in parts)
+            assert copies.held("device") == where.device_bytes(block, rest, phase=largest)
             assert copies.held("host") == where.host_bytes(block, rest)
             assert copies.locked == len(where.host) + where.read_ahead + 1
         assert copies.held("device") == copies.locked == 0
@@ -165,14 +188,14 @@ def test_a_slow_source_is_waited_for_and_that_is_counted():
             began = time.perf_counter()
             assert torch.equal(net(inputs()), wanted)
             passed = time.perf_counter() - began
-            assert 0 < net.blocks.waited <= passed
-            slow = net.blocks.waited
+            slow = stalls(net)
+            assert 0.01 <= slow.on_reads <= slow.seconds <= passed
         source = Source.__new__(Source)
         source.__dict__.update(net.block_source.__dict__, trouble=lambda number, block: None)
         net.block_source = source
         with replace(disk, host_blocks=2, disk_workers=1).attach(net, "cpu"):
             assert torch.equal(net(inputs()), wanted)
-            assert net.blocks.waited < slow
+            assert stalls(net).on_reads < slow.on_reads
 
 
 # --- sources that fail ---------------------------------------------------------------------------
@@ -253,6 +276,32 @@ def test_left_while_a_block_is_read():
                     raise Broken
                 time.sleep(0.005)
     assert len(source.order) <= 6
+
+
+class Failing(Counted):
+    """As a device on which nothing works any more."""
+
+    def copy(self, slot: Tensor, runs: Sequence[Tensor]) -> None:
+        if len(self.log) > 9:
+            raise Broken
+        super().copy(slot, runs)
+
+
+def test_where_copies_fail_all_is_given_back(monkeypatch: pytest.MonkeyPatch):
+    made, net = counted(monkeypatch, Failing), Net(6)
+    with torch.no_grad():
+        on_disk(net)
+        blocks, before = net.blocks, state(net)
+        with pytest.raises(Broken), disk.attach(net, "cpu"):
+            net(inputs())
+        assert net.blocks is blocks
+        assert same({k: x for k, x in before.items() if not x.is_meta}, rest_of(net))
+    gc.collect()  # the thread's error knew the slot
+    assert made[0].locked == made[0].held("device") == 0
+
+
+def rest_of(net: nn.Module) -> dict[str, Tensor]:
+    return {key: value for key, value in state(net).items() if not value.is_meta}
 
 
 # --- what is refused -----------------------------------------------------------------------------

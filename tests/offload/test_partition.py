@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -28,8 +29,8 @@ SECONDS = st.floats(0.01, 10)
 
 
 @st.composite
-def partitions(draw: st.DrawFn, slots: int = 2, read_ahead: int = 2) -> Partition:
-    """At least so many slots and blocks read ahead."""
+def partitions(draw: st.DrawFn, slots: int = 2, read_ahead: int = 2, phases: int = 1) -> Partition:
+    """At least so many slots and blocks read ahead, at most so many phases."""
     blocks = draw(st.integers(1, 48))
     return partition(
         blocks,
@@ -37,6 +38,7 @@ def partitions(draw: st.DrawFn, slots: int = 2, read_ahead: int = 2) -> Partitio
         host=draw(st.none() | st.integers(0, blocks)),
         slots=draw(st.integers(slots, 3)),
         read_ahead=draw(st.integers(read_ahead, 5)),
+        phases=draw(st.integers(1, phases)),
     )
 
 
@@ -53,12 +55,19 @@ def test_spread_is_even_round_and_round(among: int, count: int):
         assert max(steps) - min(steps) <= 1
 
 
-@given(st.integers(0, 60), st.integers(0, 70), st.none() | st.integers(0, 70), st.integers(2, 3))
-def test_every_block_has_one_place(blocks: int, resident: int, host: int | None, slots: int):
-    where = partition(blocks, resident=resident, host=host, slots=slots, read_ahead=4)
+@given(
+    st.integers(0, 60), st.integers(0, 70), st.none() | st.integers(0, 70), st.integers(2, 3),
+    st.integers(1, 4),
+)  # fmt: skip
+def test_every_block_has_one_place(
+    blocks: int, resident: int, host: int | None, slots: int, phases: int
+):
+    where = partition(
+        blocks, resident=resident, host=host, slots=slots, read_ahead=4, phases=phases
+    )
     assert sorted(where.device + where.host + where.disk) == list(range(blocks))
     assert where.streamed == tuple(i for i in range(blocks) if i not in where.device)
-    if blocks - resident <= slots:  # then slots would hold them for good
+    if (blocks - resident) * phases <= slots:  # then slots would hold them for good
         assert len(where.device) == blocks
         assert where.slots == 0
     else:
@@ -89,6 +98,19 @@ def test_bytes_add_up(where: Partition, block: int, rest: int):
     assert where.host_bytes(block, rest) == (len(where.host) + where.read_ahead) * block + rest
     more = where.host_bytes(block, rest, keeps=True) - where.host_bytes(block, rest)
     assert more == len(where.device) * block
+
+
+@given(partitions(phases=4), st.integers(1, 1 << 30), st.integers(0, 1 << 30))
+def test_slots_are_as_large_as_what_comes(where: Partition, phase: int, rest: int):
+    block = 2 * phase
+    there = len(where.device) * block + rest
+    if where.phases == 1:
+        assert where.device_bytes(block, rest) == there + where.slots * block
+    else:
+        assert where.device_bytes(block, rest, phase=phase) == there + where.slots * phase
+        with pytest.raises(ValueError, match="largest phase"):
+            where.device_bytes(block, rest)
+    assert where.host_bytes(block) == (len(where.host) + where.read_ahead) * block
 
 
 @pytest.mark.parametrize(
@@ -172,9 +194,63 @@ def test_hidden_by_three_slots_is_hidden_in_the_simulation():
         assert settled(partition(40, resident=needed - 1, slots=3), pace) > 40.01
 
 
+# --- time of phases ------------------------------------------------------------------------------
+
+PHASES = st.lists(st.tuples(SECONDS, SECONDS), min_size=2, max_size=4).map(tuple)
+
+
+def pace_of(phases: tuple[tuple[float, float], ...], read: float = 0.0) -> Pace:
+    compute, copy = map(sum, zip(*phases, strict=True))
+    return Pace(compute=compute, copy=copy, read=read, phases=phases)
+
+
+@given(st.integers(2, 40), PHASES)
+def test_with_two_slots_a_phase_is_hidden_by_the_one_before(
+    blocks: int, phases: tuple[tuple[float, float], ...]
+):
+    where = partition(blocks, resident=0, phases=len(phases))
+    steps = zip(phases, (*phases[1:], phases[0]), strict=True)
+    expected = blocks * sum(max(now[0], after[1]) for now, after in steps)
+    assert pass_seconds(where, pace_of(phases)) == pytest.approx(expected)
+
+
+@given(st.data(), PHASES, SECONDS)
+@settings(max_examples=200)
+def test_phases_are_never_faster_than_what_is_slowest(
+    data: st.DataObject, phases: tuple[tuple[float, float], ...], read: float
+):
+    """And more slots, or whole blocks, never slower."""
+    where = replace(data.draw(partitions()), phases=len(phases))
+    pace = pace_of(phases, read)
+    found, whole = pass_seconds(where, pace), pass_seconds(replace(where, phases=1), pace)
+    assert found >= whole * (1 - 1e-9) or not where.streamed
+    if where.slots == 2:
+        assert settled(replace(where, slots=3), pace) <= settled(where, pace) * (1 + 1e-9)
+
+
+def test_wans_phases_are_hidden_by_a_third_slot():
+    """As of 14B at 480p on a card whose bus keeps up: attention is most of what is computed, and
+    least of what is copied."""
+    phases = ((0.60, 0.30), (0.10, 0.30), (0.30, 0.40))
+    pace = pace_of(phases)
+    two, three = (
+        pass_seconds(partition(40, resident=0, slots=slots, phases=3), pace) for slots in (2, 3)
+    )
+    assert two == pytest.approx(40 * (0.60 + 0.40 + 0.30))
+    assert three == pytest.approx(40)
+    assert pass_seconds(partition(40, resident=0), pace) == pytest.approx(40)
+
+
+def test_the_paces_of_phases_are_those_of_the_block():
+    assert Pace(compute=3.0, copy=6.0).parts(3) == ((1.0, 2.0),) * 3
+    with pytest.raises(ValueError, match="2 phases have a pace, and a block has 3"):
+        pace_of(((1.0, 2.0), (3.0, 4.0))).parts(3)
+
+
 def test_none_of_it_loads_torch():
     code = (
         "import sys, longtake.offload.ring, longtake.offload.disk, longtake.offload.swap;"
+        "import longtake.offload._phases, longtake.offload._stalls;"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -17,6 +17,7 @@ from longtake.core.errors import BadInput, Usage
 from longtake.offload._flat import flat, tensors_of
 from longtake.offload._host import Host
 from longtake.offload._partition import partition
+from longtake.offload._phases import phases
 from longtake.offload.ring import plugin as ring
 from longtake.offload.swap import plugin as swap
 from tests.offload.nets import NETS
@@ -24,6 +25,8 @@ from tests.offload.toys import (
     Container,
     Counted,
     Net,
+    Phased,
+    PhasedNet,
     Source,
     counted,
     inputs,
@@ -32,10 +35,14 @@ from tests.offload.toys import (
     state,
 )
 
+SIZES = ("block", "phase")
 FLOATS = st.sampled_from([torch.float32, torch.bfloat16])
+KINDS = st.sampled_from([Net, PhasedNet])
 RINGS = st.builds(
-    lambda resident, slots: replace(ring, resident_blocks=resident, slots=slots),
-    st.integers(0, 9), st.sampled_from([2, 3]),
+    lambda resident, slots, size: replace(
+        ring, resident_blocks=resident, slots=slots, granularity=size
+    ),
+    st.integers(0, 9), st.sampled_from([2, 3]), st.sampled_from(SIZES),
 )  # fmt: skip
 
 
@@ -48,11 +55,13 @@ def inference() -> Iterator[None]:
 # --- the same bits -------------------------------------------------------------------------------
 
 
-@given(layers=st.integers(0, 9), dtype=FLOATS, strategy=RINGS, within=st.booleans())
-@settings(max_examples=60, deadline=None)
-def test_equal_to_resident(layers: int, dtype: torch.dtype, strategy, within: bool):
+@given(layers=st.integers(0, 9), dtype=FLOATS, strategy=RINGS, within=st.booleans(), kind=KINDS)
+@settings(max_examples=80, deadline=None)
+def test_equal_to_resident(
+    layers: int, dtype: torch.dtype, strategy, within: bool, kind: type[Net]
+):
     """Whether it is attached within inference mode or around it."""
-    net, x = Net(layers, dtype), inputs(dtype)
+    net, x = kind(layers, dtype), inputs(dtype)
     with inference():
         wanted, before = net(x), state(net)
     with inference() if within else torch.no_grad():
@@ -67,16 +76,14 @@ def test_equal_to_resident(layers: int, dtype: torch.dtype, strategy, within: bo
 
 
 @pytest.mark.parametrize("name", NETS)
-@given(layers=st.integers(3, 6), dtype=FLOATS, resident=st.integers(0, 3), slots=st.integers(2, 3))
+@given(layers=st.integers(3, 6), dtype=FLOATS, strategy=RINGS)
 @settings(max_examples=8, deadline=None)
-def test_real_nets_are_equal_to_resident(
-    name: str, layers: int, dtype: torch.dtype, resident: int, slots: int
-):
+def test_real_nets_are_equal_to_resident(name: str, layers: int, dtype: torch.dtype, strategy):
     net, ask = NETS[name](layers, dtype)
     with inference():
         wanted, before = ask(), state(net)
         assert all(x.isfinite().all() for x in wanted)
-        with replace(ring, resident_blocks=resident, slots=slots).attach(net, "cpu"):
+        with strategy.attach(net, "cpu"):
             for _ in range(2):
                 found = ask()
                 assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
@@ -117,20 +124,22 @@ def test_blocks_from_a_source_are_never_the_nets_own():
 
 @given(
     layers=st.integers(1, 9),
-    resident=st.integers(0, 9),
-    slots=st.sampled_from([2, 3]),
+    strategy=RINGS,
     passes=st.integers(0, 3),
     turns=st.booleans(),
+    kind=KINDS,
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_memory_is_what_was_foretold(
-    layers: int, resident: int, slots: int, passes: int, turns: bool
+    layers: int, strategy, passes: int, turns: bool, kind: type[Net]
 ):
-    net = Net(layers)
+    net = kind(layers)
     block = flat(tensors_of(net.blocks[0])).slab.bytes
     rest = flat({k: x for k, x in tensors_of(net).items() if "blocks" not in k}).slab.bytes
-    where = partition(layers, resident=resident, slots=slots)
-    strategy = replace(ring, resident_blocks=resident, slots=slots)
+    parts = parts_of(net, strategy.granularity)
+    where = partition(
+        layers, resident=strategy.resident_blocks, slots=strategy.slots, phases=len(parts)
+    )
     model: nn.Module = Container({"net": net}) if turns else net
     with pytest.MonkeyPatch.context() as patch, inference():
         (made := counted(patch)).clear()
@@ -139,19 +148,29 @@ def test_memory_is_what_was_foretold(
                 model(inputs())
             copies = made[0]
             there = passes or not turns
-            assert copies.held("device") == (where.device_bytes(block, rest) if there else 0)
+            expected = where.device_bytes(block, rest, phase=max(parts))
+            assert copies.held("device") == (expected if there else 0)
             assert copies.held("host") == where.host_bytes(block, rest, keeps=turns)
             assert copies.locked == len(where.host) + (len(where.device) if turns else 0) + 1
             waiting = sum(x.nbytes() for x in storages(net.state_dict()))
             assert waiting <= copies.held("host") + copies.held("device")  # and no other copy
             sent = copies.copied
-        ahead = where.slots if there else 0
-        assert sent == passes * where.bytes_copied(block) + ahead * block
+        ahead = sum((parts * 3)[: where.slots]) if there else 0
+        assert sent == passes * where.bytes_copied(sum(parts)) + ahead
         assert copies.locked == 0
     if turns or not where.device:
         assert copies.held("device") == 0
     del net, model
     assert copies.held("device") + copies.held("host") == 0
+
+
+def parts_of(net: nn.Module, granularity: str) -> tuple[int, ...]:
+    """Bytes of what comes at a time."""
+    block = net.get_submodule("blocks.0")
+    laid = flat(tensors_of(block)).slab
+    if granularity == "block" or not isinstance(block, Phased):
+        return (laid.bytes,)
+    return tuple(phase.slab.bytes for phase in phases(laid, block.phases))
 
 
 def storages(tensors: dict[str, Tensor]) -> list[torch.UntypedStorage]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from longtake.core.blocks import Slab
 from longtake.offload import _attach
-from longtake.offload._copies import Arrival, ThreadCopies
+from longtake.offload._copies import Sent, ThreadCopies
 from longtake.offload._flat import flat, tensors_of
 from longtake.offload._host import Host
 
@@ -36,13 +36,45 @@ class Block(nn.Module):
         return made
 
 
+class Phased(Block):
+    """The same in phases, of which two read the first layer; bytes of the second lie apart."""
+
+    phases: ClassVar[Mapping[str, Sequence[str]]] = {
+        "first": ("turn",),
+        "second": ("grow", "turn.bias", "shift"),
+        "third": ("shrink",),
+    }
+
+    def __iter__(self) -> Iterator[Callable[..., Any]]:
+        return (getattr(self, name) for name in self.phases)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for phase in self:
+            x = phase(x)
+        return x
+
+    def first(self, x: Tensor) -> Tensor:
+        made: Tensor = x + torch.tanh(self.turn(x))
+        return made
+
+    def second(self, x: Tensor) -> Tensor:
+        made: Tensor = self.grow(x + self.turn.bias)
+        return made + torch.cat((self.shift, self.shift))
+
+    def third(self, x: Tensor) -> Tensor:
+        made: Tensor = self.shrink(torch.tanh(x))
+        return made
+
+
 class Net(nn.Module):
+    block: ClassVar[type[Block]] = Block
+
     def __init__(self, layers: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> None:
         super().__init__()
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.enter = nn.Linear(DIM, DIM, dtype=dtype)
-            self.blocks = nn.ModuleList(Block(dtype) for _ in range(layers))
+            self.blocks = nn.ModuleList(self.block(dtype) for _ in range(layers))
             self.register_buffer("gain", torch.randn(DIM, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -50,6 +82,10 @@ class Net(nn.Module):
         for block in self.blocks:
             x = block(x)
         return x * self.gain
+
+
+class PhasedNet(Net):
+    block = Phased
 
 
 class Container(nn.ModuleDict):
@@ -149,10 +185,10 @@ class Counted(ThreadCopies):
         self.given.append(("device", size, weakref.ref(host._map)))
         return host.tensor[:size]
 
-    def put(self, slot: int, block: Tensor) -> Arrival:
+    def put(self, slot: int, runs: Sequence[Tensor]) -> Sent:
         self.log.append(("put", slot))
-        self.copied += len(block)
-        return super().put(slot, block)
+        self.copied += sum(map(len, runs))
+        return super().put(slot, runs)
 
     def wait(self, slot: int) -> None:
         self.log.append(("wait", slot))
@@ -162,9 +198,9 @@ class Counted(ThreadCopies):
         self.log.append(("free", slot))
         super().free(slot)
 
-    def copy(self, slot: Tensor, block: Tensor) -> None:
+    def copy(self, slot: Tensor, runs: Sequence[Tensor]) -> None:
         time.sleep(self.late)
-        super().copy(slot, block)
+        super().copy(slot, runs)
 
     def held(self, where: str) -> int:
         """Bytes of what it gave that somebody still has."""

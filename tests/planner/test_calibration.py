@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from longtake.planner.calibration import Calibration, Rate, key, megapixels
 from tests.plans import a_machine, a_plan
 
@@ -35,6 +37,11 @@ def test_other_engines_and_machines_are_other_entries() -> None:
         key(other.recipe, other.placement, a_machine()),
     }
     assert len(names) == 3
+    ring = replace(plan.placement, offload="ring")
+    placed = (ring, replace(ring, resident_blocks=3), replace(ring, bandwidth=0.5))
+    assert len({key(plan.recipe, p, a_machine()) for p in placed}) == 3
+    idle = replace(plan.placement, resident_blocks=3)  # of no meaning where all is resident
+    assert key(plan.recipe, idle, a_machine()) == key(plan.recipe, plan.placement, a_machine())
 
 
 def test_a_damaged_file_counts_as_empty(tmp_path) -> None:

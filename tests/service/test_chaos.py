@@ -85,7 +85,7 @@ class Storm:
 
 
 SHORT = Storm(kills=10, wrecks=2)
-ENOUGH = 30  # kills: a step at its third attempt is spared, so a storm may fall short of its aim
+ENOUGH = 0.6  # of the kills: a step at its third attempt is spared, so a storm may fall short
 LONG = [Storm(kills=50, wrecks=5, seed=seed, frames=3200) for seed in range(10)]
 STORMS = [SHORT, *(pytest.param(storm, marks=pytest.mark.long) for storm in LONG)]
 
@@ -148,7 +148,7 @@ def test_workers_that_are_killed_change_no_byte(tmp_path, sources, straight, sto
     upgrade(database)
     with crew(url, tmp_path / "data") as men:
         assert survived(database, men, source, storm) == straight(source)
-        assert men.kills >= min(storm.kills, ENOUGH)
+        assert men.kills >= ENOUGH * storm.kills
     database.close()
 
 

@@ -24,8 +24,8 @@ from schemathesis.python.asgi import shutdown_lifespans
 
 from longtake import __version__
 from longtake.core.media import VideoInfo
-from longtake.core.task import Upscale, options
-from longtake.service import tables
+from longtake.core.task import Generate, Upscale, options
+from longtake.service import presets, tables
 from longtake.service.assembly import assemble
 from longtake.service.auth import Auth
 from longtake.service.database import Database
@@ -173,7 +173,7 @@ def _settle_in(house: House, case: Any) -> None:
         given["which"] = house.delivery()
     if isinstance(case.body, dict):
         good = {
-            "parent": None, "preset": None, "params": PARAMS, "container": "mkv",
+            "parent": None, "preset": None, "params": PARAMS, "container": "mkv", "kind": "upscale",
             "path": str(house.film), "url": "http://127.0.0.1:9/", "secret": None, "events": ["*"],
             "job": None, "token": house.header.removeprefix("Bearer "), "user": None,
             "name": identifier(),
@@ -236,7 +236,14 @@ def test_shapes_are_those_of_what_is_kept() -> None:
     ):  # fmt: skip
         assert typing.get_args(literal) == known
     assert set(shapes.Counts.model_fields) == set(tables.STEP_STATES)
-    assert set(shapes.Task.model_fields) == {option.name for option, _ in options(Upscale)}
+    for shape, task, more in (
+        (shapes.Task, Upscale, {"kind"}),
+        (shapes.Generation, Generate, {"kind", "prompt"}),  # a picture is the job's asset
+    ):
+        named = {option.name for option, _ in options(task)} - {"image"}
+        assert set(shape.model_fields) == named | more
+    assert typing.get_args(shapes.Job.model_fields["kind"].annotation) == tables.JOB_KINDS
+    assert typing.get_args(presets.Kind) == tables.JOB_KINDS
     kept_back = {"path", "exact", "time_base", "start", "telecine", "stream"}
     of_a_film = {each.name for each in dataclasses.fields(VideoInfo)} - kept_back
     assert set(shapes.Film.model_fields) == of_a_film

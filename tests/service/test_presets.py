@@ -70,13 +70,16 @@ def test_every_engine_s_presets_exist_and_differ() -> None:
 def test_those_of_engines_can_be_had_by_name(people) -> None:
     ada = people["ada"]
     shown = {one["id"]: one for one in ada("GET", "presets").json()["presets"]}
-    expected = {f"{name}:{one.name}" for name in names("engines") for one in presets(name)}
+    makers = [*names("engines"), *names("generators")]
+    expected = {f"{name}:{one.name}" for name in makers for one in presets(name)}
     assert set(shown) == expected
     assert shown["lite:crisp"]["params"] == {"engine": "lite", "set": {"look": "crisp"}}
     for which, one in shown.items():
         body = {"asset": people["asset"], "preset": which, "params": {"scale": 2}}
+        if one["kind"] == "generate":
+            body = {"kind": "generate", "preset": which, "params": {"prompt": "a cat"}}
         answer = ada("POST", "plans", body)
-        if which.startswith("flashvsr"):
+        if which.startswith(("flashvsr", "wan")):
             assert "Weights are missing" in answer.json()["detail"]
             continue
         assert one["params"]["set"].items() <= answer.json()["knobs"].items()

@@ -22,9 +22,9 @@ from sqlalchemy.exc import IntegrityError
 
 from longtake.core.errors import Usage
 from longtake.core.plain import from_plain
-from longtake.core.task import Upscale
+from longtake.core.task import Generate, Upscale
 from longtake.service import tables
-from longtake.service.database import Database
+from longtake.service.database import Database, DatabaseAway
 from longtake.service.upgrade import (
     OtherSchema,
     _config,
@@ -36,6 +36,8 @@ from longtake.service.upgrade import (
 )
 
 TASK = {"is": "Upscale", "source": "a.mp4", "target": "b.mp4", "preset": "slow"}
+RENAMED = {k: v for k, v in TASK.items() if k != "preset"} | {"effort": "slow"}
+WORDS = {"is": "Generate", "prompt": "a cat \u732b\nwalks", "target": "cat.mkv"}
 ROWS: dict[str, dict[str, Any]] = {
     "user_account": {"id": "u", "name": "ann", "role": "admin", "quota_jobs": 3, "created": 1},
     "api_token": {"id": "t", "owner": "u", "name": "t", "prefix": "p", "sha256": "s",
@@ -84,14 +86,18 @@ def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     made.close()
 
 
-def filled(database: Database) -> MetaData:
+def filled(database: Database, old: str) -> MetaData:
     """The tables that it has, with a row in each."""
     found = MetaData()
+    task = TASK if old == "0001" else RENAMED
     with database.write() as connection:
         found.reflect(connection)
         for table in found.sorted_tables:
             if table.name in ROWS:
-                connection.execute(insert(table).values(**ROWS[table.name]))
+                values = dict(ROWS[table.name])
+                if table.name == "job":
+                    values["task"] = json.dumps(task)
+                connection.execute(insert(table).values(**values))
     return found
 
 
@@ -105,8 +111,7 @@ def rows(database: Database, found: MetaData) -> dict[str, dict[str, Any]]:
 
 
 def renamed(before: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    task = {k: v for k, v in TASK.items() if k != "preset"} | {"effort": "slow"}
-    return before | {"job": before["job"] | {"task": json.dumps(task)}}
+    return before | {"job": before["job"] | {"task": json.dumps(RENAMED)}}
 
 
 def someone(database: Database, name: str = "ann") -> None:
@@ -140,7 +145,7 @@ def test_there_is_a_row_for_every_table() -> None:
 def test_rows_of_every_revision_are_kept(empty, old) -> None:
     upgrade(empty, old)
     assert revision(empty) == old
-    found = filled(empty)
+    found = filled(empty, old)
     before = rows(empty, found)
     with pytest.raises(OtherSchema, match=f"has revision {old}, {newest()} is needed.*db upgrade"):
         check(empty)
@@ -160,11 +165,49 @@ def test_rows_of_every_revision_are_kept(empty, old) -> None:
     assert rows(empty, found) == after
 
 
+def generated(database: Database, **about: Any) -> None:
+    with database.write() as connection:
+        values = {**ROWS["job"], "id": "g", "asset": None, "task": json.dumps(WORDS), **about}
+        connection.execute(insert(tables.job).values(values))
+
+
+@pytest.mark.parametrize("old", [None, *revisions()])
+def test_films_from_words_are_a_kind_of_jobs_since_0003(empty, old) -> None:
+    """And a database that holds one is not taken back to where there were none."""
+    if old is not None:
+        upgrade(empty, old)
+        filled(empty, old)
+    upgrade(empty)
+    if old is None:
+        someone(empty, "u")
+    with pytest.raises(IntegrityError):
+        generated(empty, kind="paint")
+    generated(empty, kind="generate")
+    with empty.write() as connection:
+        mine = {"id": "q", "owner": "u", "name": "words", "params": "{}", "created": 1}
+        connection.execute(insert(tables.preset).values(**mine, kind="generate"))
+    if empty.is_sqlite:
+        with empty.read() as connection:
+            assert connection.execute(text("PRAGMA integrity_check")).scalars().all() == ["ok"]
+            assert connection.execute(text("PRAGMA foreign_key_check")).all() == []
+    with (
+        pytest.raises((ValueError, IntegrityError, DatabaseAway)),
+        empty.write() as connection,
+    ):
+        config = _config()
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0002")
+    assert revision(empty) == newest()
+    with empty.read() as connection:
+        kept = connection.execute(select(tables.job.c.task).where(tables.job.c.id == "g"))
+        assert from_plain(Generate, json.loads(kept.scalar_one())).prompt == WORDS["prompt"]
+
+
 def test_the_backup_is_the_database_as_it_was(tmp_path) -> None:
     path, old = tmp_path / "service.db", revisions()[-1]
     database = Database(f"sqlite:///{path}")
     upgrade(database, old)
-    found = filled(database)
+    found = filled(database, old)
     before = rows(database, found)
     upgrade(database)
     someone(database, "bob")  # later work
@@ -213,12 +256,15 @@ def test_a_copy_has_all_rows_and_counts_on(database, tmp_path) -> None:
     source = Database(f"sqlite:///{tmp_path / 'source.db'}")
     upgrade(source)
     someone(source)
+    generated(source, kind="generate", owner="ann")
     with source.write() as connection:
         for _ in range(3):
             connection.execute(
                 insert(tables.event).values(owner="ann", type="job", data="{}", at=1)
             )
-    assert copy(source, database) == 4
+    assert copy(source, database) == 5
+    with database.read() as connection:
+        assert connection.execute(select(tables.job.c.task)).scalar_one() == json.dumps(WORDS)
     with database.write() as connection:
         connection.execute(insert(tables.event).values(owner="ann", type="job", data="{}", at=2))
         ids = connection.execute(select(tables.event.c.id).order_by("id")).scalars().all()

@@ -5,15 +5,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
+import numpy as np
 import pytest
 from sqlalchemy import select, update
 
 from longtake.core import faults
-from longtake.service import claiming, jobs, queue, reaping
+from longtake.service import claiming, job_log, jobs, queue, reaping
 from longtake.service.database import Database
+from longtake.service.lease import Beating, Stopped
 from longtake.service.tables import asset, step
 from tests.media import films
 from tests.service.jobs import a_worker, someone, standing, submitted, upscaling
@@ -29,9 +34,11 @@ def fault(monkeypatch) -> Iterator[Callable[[str], None]]:
     def arm(words: str) -> None:
         monkeypatch.setenv("LONGTAKE_FAULT", words)
         faults._armed.cache_clear()
+        faults._ticking.cache_clear()
 
     yield arm
     faults._armed.cache_clear()
+    faults._ticking.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -50,18 +57,22 @@ def made(database: Database, root: Path, name: str) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def by_hand(film, tmp_path_factory) -> str:
+def enlarged(film: Path, target: Path, segment_frames: int = 8) -> str:
+    """The sum of the film that the command line makes."""
     from longtake.cli.main import main
 
-    target = tmp_path_factory.mktemp("hand") / "large.mkv"
     with pytest.raises(SystemExit) as ended:
         main([
             "upscale", str(film), str(target), "--engine", "resize", "--scale", "2", "--codec",
-            "ffv1", "--devices", "cpu", "--set", "segment_frames=8",
+            "ffv1", "--devices", "cpu", "--set", f"segment_frames={segment_frames}",
         ])  # fmt: skip
     assert ended.value.code == 0
     return sha(target)
+
+
+@pytest.fixture(scope="module")
+def by_hand(film, tmp_path_factory) -> str:
+    return enlarged(film, tmp_path_factory.mktemp("hand") / "large.mkv")
 
 
 def test_the_film_is_the_one_made_by_hand(database, tmp_path, film, by_hand) -> None:
@@ -71,7 +82,7 @@ def test_the_film_is_the_one_made_by_hand(database, tmp_path, film, by_hand) -> 
     shown = jobs.get(database, owner, name)
     assert shown["state"] == "succeeded", shown
     made_ = {"frames": FRAMES, "of": FRAMES, "segments": {"done": 5}}
-    assert shown["progress"] == made_ | {"fps": None, "eta": None}
+    assert shown["progress"] == made_ | {"fps": None, "eta": None, "sampler": None}
     assert sha(made(database, tmp_path, name)) == by_hand
     assert not (tmp_path / "jobs" / name).exists()
 
@@ -220,3 +231,83 @@ def test_a_film_that_came_too_late_is_gone(database, tmp_path, film, monkeypatch
     assert len(films_) == 1
     assert late[0] not in films_
     assert [p.name for p in (tmp_path / "assets").iterdir()] == films_
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_told_to_stop_it_loads_nothing_and_goes_on_with_nothing(database, tmp_path, film) -> None:
+    """Whether to stop is asked before weights are loaded, and again when they are."""
+    owner = someone(database)
+    submitted(database, owner, upscaling(film))
+    worker = a_worker(database, tmp_path)
+    planning = claiming.claim(database, "w", ("cpu",), 30)
+    assert planning is not None
+    worker.do(planning)
+    held = claiming.claim(database, "w", ("cpu",), 30)
+    assert held is not None
+    opened = worker._opened(held)
+    beating = Beating(database=database, held=held, lease=30, draining=threading.Event())
+    opens: list[str] = []
+
+    class Engine:
+        """Takes so long to open that it is told to stop meanwhile."""
+
+        def open(self, *_: object) -> Any:
+            opens.append("engine")
+            beating.wish = "cancel"
+            return nullcontext(None)
+
+    opened.crafts = replace(opened.crafts, works=Engine())  # type: ignore[arg-type]
+    beating.wish = "pause"
+    with pytest.raises(Stopped):
+        opened.load(beating)
+    assert opens == []
+    beating.wish = "run"
+    with pytest.raises(Stopped):
+        opened.load(beating)
+    assert opens == ["engine"]
+
+
+# --- work that is slow, and memory that runs short -----------------------------------------------
+
+STEADY = "tick:compute:999"
+LATE = "tick:compute:9,slow:compute:99"
+"""A clip takes 1 s of a clock that only faults move, then 10 s."""
+
+
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A film of two segments of 80 frames, in one shot, and the sum of what the command line makes
+    of it."""
+    folder = tmp_path_factory.mktemp("longer")
+    dark = np.random.default_rng(0).integers(0, 64, (48, 64, 3), np.uint8)
+    film = films.make(
+        folder / "in.mp4", frames=160, size=(64, 48), picture=lambda i: dark + np.uint8(i)
+    )
+    return film, enlarged(film, folder / "hand.mkv", 80)
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("faulty", "told"),
+    [
+        (STEADY, []),
+        (LATE, ["10.0 times the 0.125 s of the first ones"]),
+        (f"{LATE},swapping:host:999", ["the system swaps", "under another placement"]),
+        (f"{STEADY},short:host:99", ["0 B of RAM are free"]),
+    ],
+)
+def test_what_disturbs_an_upscaling_is_told_and_the_film_is_the_same(
+    database, tmp_path, longer, fault, faulty, told
+) -> None:
+    film, by_hand = longer
+    fault(faulty)
+    owner = someone(database)
+    name = submitted(database, owner, upscaling(film, 80))
+    a_worker(database, tmp_path).run(until_empty=True)
+    assert sha(made(database, tmp_path, name)) == by_hand
+    lines = job_log.after(database, owner, name, 0, 100)
+    said = [line.text for line in lines or () if line.level == "warning"]
+    assert len(said) == len(told), said
+    for words, text in zip(told, said, strict=True):
+        assert words in text
+    assert max(s.attempts for s in standing(database, name).steps.values()) == 1

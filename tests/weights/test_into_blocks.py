@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from longtake.core.errors import BadInput, DiskFull, Usage
+from longtake.nets import umt5_keys, umt5_needs
 from longtake.nets.linear import kinds_of, quantized
 from longtake.nets.wan import needs
 from longtake.nets.wan.dit import DiT
@@ -49,7 +50,7 @@ def toys(monkeypatch, tmp_path):
 
 def into(source, target, model, dtype=None, quant="none", move=False):
     """The last word of a conversion of the transformer."""
-    options = BlockOptions(quant=quant, move=move, recognise=RECOGNISE["wan"])
+    options = BlockOptions(quant={"transformer": quant}, move=move, recognise=RECOGNISE["wan"])
     events = list(convert.convert(source, target, model, dtype, options))
     return next(e for e in events if isinstance(e, Converted))
 
@@ -177,7 +178,7 @@ def test_scaled_fp8_of_others(toys, tmp_path, name) -> None:
                 assert torch.equal(kept, value.bfloat16())
 
 
-def test_in_its_own_folder_only_the_transformer_changes(toys, tmp_path) -> None:
+def test_in_its_own_folder_only_nets_with_blocks_change(toys, tmp_path) -> None:
     """So `pull`, `convert` and an engine may all use one folder."""
     _, model, _ = toys
     folder = wan.write(tmp_path / "home/wan-toy", model)
@@ -185,15 +186,15 @@ def test_in_its_own_folder_only_the_transformer_changes(toys, tmp_path) -> None:
     assert [p.name for p in home.find_all("wan-toy", "transformer")] == [
         f"diffusion_pytorch_model-{i:05}-of-00003.safetensors" for i in (1, 2, 3)
     ]
-    with pytest.raises(BadInput, match=r"longtake weights convert .* --model wan-toy"):
-        home.find_blocks("wan-toy", "transformer")
     made = into(folder, folder, model, move=True)
-    assert made.path == home.find_blocks("wan-toy", "transformer") == folder / "transformer"
-    after = {k: v for k, v in wan.hashes(folder).items() if not k.startswith("transformer/")}
-    assert after == {k: v for k, v in before.items() if "-of-" not in k}
-    assert [c.state for c in check(folder, model)] == ["good", "note", "note"]
+    assert made.path == folder / "transformer"
+    assert home.find_all("wan-toy", "transformer") == (made.path / catalog.BLOCKS,)
+    inside = ("transformer/", "text/")
+    after = {k: v for k, v in wan.hashes(folder).items() if not k.startswith(inside)}
+    assert after == {k: v for k, v in before.items() if "-of-" not in k and "models_t5" not in k}
+    assert [c.state for c in check(folder, model)] == ["good", "good", "note"]
     state = listing.look(model, folder)
-    assert [f.state for f in state.files] == ["whole", "unchecked", "unchecked"]
+    assert [f.state for f in state.files] == ["whole", "whole", "unchecked"]
     assert state.files[0].here == made.bytes == state.files[0].of
     assert "there already" in into(folder, folder, model, move=True).says
 
@@ -203,15 +204,134 @@ def test_the_other_files_come_along_as_they_are(toys, tmp_path) -> None:
     source = wan.write(tmp_path / "from", model)
     options = BlockOptions(recognise=RECOGNISE["wan"])
     events = list(convert.convert(source, tmp_path / "to", model, None, options))
-    assert [type(e) for e in events] == [Taken] * 3 + [Converted] * 3
-    text = load_file(tmp_path / "to/models_t5.safetensors")
-    official = torch.load(source / "models_t5.pth", weights_only=True)
-    assert text.keys() == official.keys()
-    assert all(torch.equal(text[k], official[k]) for k in text)
+    kinds = [Taken] * 3 + [Converted, Taken, Converted, Converted]
+    assert [type(e) for e in events] == kinds
     assert (tmp_path / "to/google/umt5-xxl/tokenizer.json").read_bytes() == wan.TOKENIZER
     assert [c.state for c in check(tmp_path / "to", model)] == ["good"] * 3
     assert {f.state for f in listing.look(model, tmp_path / "to").files} == {"whole"}
     assert {e.model for e in manifest.read(tmp_path / "to").values()} == {"wan-toy"}
+
+
+# --- the text encoder ----------------------------------------------------------------------------
+
+
+def text_to(source, target, model, quant="none", **more):
+    """What becomes of the text encoder, which the others do not change."""
+    options = BlockOptions(quant={"text": quant}, recognise=RECOGNISE["wan"], **more)
+    events = list(convert.convert(source, target, model, None, options))
+    return next(e for e in events if isinstance(e, Converted) and e.path.name == "text")
+
+
+@pytest.mark.parametrize("quant", QUANTS)
+def test_the_text_encoder_from_every_layout(toys, tmp_path, quant) -> None:
+    """As published, made safetensors before, or in the names of transformers: a block each, and the
+    table of tokens as it is beside them, whatever the matrices are kept in."""
+    single, _, _ = toys
+    source = wan.write(tmp_path / "from", single)
+    official = torch.load(source / "models_t5.pth", weights_only=True)
+    made = [text_to(source, tmp_path / "a", single, quant).sha256]
+    (source / "models_t5.pth").unlink()
+    save_file(official, source / "models_t5.safetensors")
+    text_to(source, tmp_path / "b", single, quant)
+    (source / "models_t5.safetensors").unlink()
+    config = umt5_keys.read({key: tuple(value.shape) for key, value in official.items()}).config
+    names = umt5_keys.names(config, ["shared.weight"])
+    theirs = {names[key][0]: value for key, value in official.items()}
+    theirs["spiece_model"] = torch.zeros(9, dtype=torch.uint8)
+    save_file(theirs, source / "umt5_xxl.safetensors")
+    text_to(source, tmp_path / "c", single, quant)
+    found = [wan.hashes(tmp_path / name / "text") for name in "abc"]
+    blocks = [{k: v for k, v in some.items() if k != "blocks.json"} for some in found]
+    assert blocks[0] == blocks[1] == blocks[2]
+    assert len(blocks[0]) == config.layers + 1
+    assert made[0] == found[0]["blocks.json"]
+    described = block_manifest.read(tmp_path / "a/text")
+    assert (described.role, described.config["vocabulary"]) == ("text", 32)
+    held = blocks_of(tmp_path / "a/text")
+    for key, value in official.items():
+        inside = key.split(".", 2)[-1]
+        if not key.startswith("blocks.") or not umt5_needs.matrix(inside, value.shape):
+            assert torch.equal(held[key], value), key
+        elif quant == "none":
+            assert torch.equal(held[key], value)
+        else:
+            numbers, scale = quantize(value, QUANTS[quant])
+            assert torch.equal(held[key].float(), numbers.float())
+            assert torch.equal(held[f"{key}_scale"], scale)
+
+
+def test_each_net_has_its_own_format_and_folder(toys, tmp_path) -> None:
+    """What was not asked for stays as it lies there; a net in another one's place is found."""
+    _, model, _ = toys
+    source = wan.write(tmp_path / "from", model)
+    folder = tmp_path / "to"
+    into(source, folder, model, quant="int8")
+    assert block_manifest.read(folder / "text").quant == "none"
+    made = text_to(source, folder, model)
+    assert "there already" in made.says
+    with pytest.raises(Usage, match=r"the text of wan-toy \(.* none\), .* --quant int8\) is asked"):
+        text_to(source, folder, model, "int8")
+    assert block_manifest.read(folder / "transformer").quant == "int8"
+    for name in ("transformer", "text"):
+        (folder / name).rename(folder / f"{name}.x")
+    (folder / "text.x").rename(folder / "transformer")
+    (folder / "transformer.x").rename(folder / "text")
+    bad = {c.role: c.says for c in check(folder, model) if c.state == "bad"}
+    assert bad == {
+        "transformer": "this is the text: nets must not be mixed",
+        "text": "this is the transformer: nets must not be mixed",
+    }
+
+
+def test_files_of_a_community_are_known_by_their_tensors(toys, tmp_path) -> None:
+    """In one folder, by whatever names; two for one net are not guessed between."""
+    single, _, _ = toys
+    official = wan.write(tmp_path / "official", single)
+    into(official, tmp_path / "wanted", single)
+    source = tmp_path / "from"
+    source.mkdir()
+    state = load_file(official / "diffusion_pytorch_model.safetensors")
+    save_file(state, source / "best_ever.safetensors")
+    text = torch.load(official / "models_t5.pth", weights_only=True)
+    save_file(text, source / "a_text.safetensors")
+    save_file({"lora_up.weight": torch.ones(2)}, source / "lora.safetensors")
+    into(source, tmp_path / "to", single)
+    for name in ("transformer", "text"):
+        found, wanted = (wan.hashes(tmp_path / x / name) for x in ("to", "wanted"))
+        assert {k: v for k, v in found.items() if k != "blocks.json"} == {
+            k: v for k, v in wanted.items() if k != "blocks.json"
+        }
+    found = {c.role: c for c in check(source, single, RECOGNISE["wan"])}
+    assert {role: c.state for role, c in found.items()} == {
+        "transformer": "note", "text": "note", "tokenizer": "bad",
+    }  # fmt: skip
+    assert "96 tensors, float32; not a published file" in found["transformer"].says
+    assert found["text"].path.name == "a_text.safetensors"
+    only = text_to(source / "a_text.safetensors", tmp_path / "only", single)
+    assert only.path == tmp_path / "only/text"
+    assert not (tmp_path / "only/transformer").exists()
+    save_file(state, source / "other.safetensors")
+    with pytest.raises(Usage, match=r"two checkpoints .* transformer .* best_ever.* other"):
+        into(source, tmp_path / "which", single)
+
+
+def test_fp8_without_scales_is_taken_only_if_asked(toys, tmp_path) -> None:
+    single, _, _ = toys
+    state = wan.values()
+    narrow = {k for k, v in state.items() if k.startswith("blocks.") and matrix(k, v.shape)}
+    raw = {k: v.to(torch.float8_e4m3fn) if k in narrow else v for k, v in state.items()}
+    source = tmp_path / "raw.safetensors"
+    save_file(raw, source)
+    options = BlockOptions(recognise=RECOGNISE["wan"])
+    with pytest.raises(BadInput, match=r"30 tensors are float8_e4m3fn without scales"):
+        list(convert.convert(source, tmp_path / "to", single, None, options))
+    (bad,) = (c for c in check(tmp_path, single, RECOGNISE["wan"]) if c.path == source)
+    assert (bad.state, bad.role) == ("bad", "transformer")
+    assert "without scales" in bad.says
+    asked = BlockOptions(recognise=RECOGNISE["wan"], raw=True)
+    list(convert.convert(source, tmp_path / "to", single, None, asked))
+    found = blocks_of(tmp_path / "to/transformer")
+    assert all(torch.equal(found[key], raw[key].bfloat16()) for key in narrow)
 
 
 # --- two models in one folder --------------------------------------------------------------------
@@ -402,7 +522,7 @@ def test_what_is_no_transformer_of_the_model(toys, tmp_path, monkeypatch) -> Non
     for value, says in (
         (state[ffn].half(), r"ffn\.0\.weight is float16 in block 1 and not in block 0: give --dt"),
         (state[ffn].to(torch.int8), "is int8, and there are no scales"),
-        (state[ffn].to(torch.float8_e5m2), "is float8_e5m2, which cannot be kept"),
+        (state[ffn].to(torch.float8_e4m3fn), r"1 tensors .* without scales.*; or --raw-fp8 takes"),
     ):
         save_file(state | {ffn: value}, path)
         with pytest.raises(BadInput, match=says):

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from longtake.core.errors import BadInput, Usage
-from longtake.weights import manifest
+from longtake.weights import _regions, manifest
 from longtake.weights.check import check
 from longtake.weights.convert import convert
 from longtake.weights.pull import Source, pull
@@ -155,3 +155,43 @@ def test_check_sees_mixed_versions(toys, official, tmp_path) -> None:
     (tmp_path / "a/net.safetensors").write_bytes(official["v1.1"]["net.safetensors"])
     state, says = found(tmp_path / "a", toys[0])["net"]
     assert (state, says) == ("bad", "this is the file of toy-v1.1: the versions must not be mixed")
+
+
+def test_a_file_larger_than_memory_is_mapped_and_read(tmp_path) -> None:
+    """An official transformer in one file is 57 GB; a tensor of it is all that is touched."""
+    fields = _regions.packed([("large", "bfloat16", (1 << 20, 1 << 18)), ("odd", "uint8", (3,))])
+    head = _regions.header(fields, {})
+    path = tmp_path / "large.safetensors"
+    with path.open("wb") as file:
+        file.write(head)
+        file.truncate(len(head) + sum(field.bytes for field in fields))
+        file.seek(len(head) + 4096)
+        file.write(torch.full((4,), 2.0).bfloat16().view(torch.uint8).numpy().tobytes())
+    try:
+        with open_weights(path) as weights:
+            assert weights.shapes() == {"large": (1 << 20, 1 << 18), "odd": (3,)}
+            found = weights.tensor("large")
+            assert found[0, 2048:2053].tolist() == [2, 2, 2, 2, 0]
+            found[0, 0] = 5  # here alone
+            assert weights.tensor("odd").tolist() == [0, 0, 0]
+        with open_weights(path) as weights:
+            assert weights.tensor("large")[0, 0] == 0
+    finally:
+        path.unlink()
+
+
+def test_tensors_outlive_the_file_s_being_open(tmp_path) -> None:
+    """In every dtype that there is, at whatever place they lie."""
+    kinds = [torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.int8, torch.int64,
+             torch.uint8, torch.bool, torch.float8_e4m3fn, torch.float8_e5m2]  # fmt: skip
+    state = {str(k): torch.arange(5).to(k) for k in kinds} | {"empty": torch.empty(0, 3)}
+    state["scalar"] = torch.tensor(7.5)
+    save_file(state, tmp_path / "x.safetensors")
+    with open_weights(tmp_path / "x.safetensors") as weights:
+        found = {key: weights.tensor(key) for key in weights.shapes()}
+        kept = weights.dtypes()
+    assert found.keys() == state.keys()
+    for key, value in state.items():
+        assert f"torch.{kept[key]}" == str(value.dtype)
+        assert found[key].shape == value.shape
+        assert torch.equal(found[key].float(), value.float())

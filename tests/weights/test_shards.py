@@ -133,19 +133,23 @@ def events(out: str) -> list[dict]:
     return [json.loads(line) for line in out.splitlines()]
 
 
-def test_convert_check_and_list(weights, model, tmp_path) -> None:
+@pytest.mark.parametrize("quant", ["int8", "dit=int8,text=fp8,image=none"])
+def test_convert_check_and_list(weights, model, tmp_path, quant) -> None:
     """Shards go one by one, in the folder that `pull` fills; damage is found and told."""
     folder = wan.write(tmp_path / "home/wan-toy", model)
-    code, out, err = weights("convert", folder, folder, "--model", "wan-toy", "--quant", "int8",
+    code, out, err = weights("convert", folder, folder, "--model", "wan-toy", "--quant", quant,
                              "--move", "--json")  # fmt: skip
     assert (code, err) == (0, "")
-    *taken, made = events(out)
-    assert [(t["event"], t["removed"]) for t in taken] == [("taken", True)] * 3
-    assert made["event"] == "converted"
+    *taken, made, text, read = events(out)
+    assert [(t["event"], t["removed"]) for t in [*taken, text]] == [("taken", True)] * 4
+    assert (made["event"], read["event"]) == ("converted", "converted")
     assert "3 blocks of" in made["says"]
-    assert "int8" in made["says"]
+    assert "matrices in int8" in made["says"]
+    assert "2 blocks of" in read["says"]
+    assert ("fp8" in quant) == ("matrices in bfloat16, float8_e4m3fn" in read["says"])
     assert not list(folder.glob("*-of-*"))
-    assert [c.state for c in check(folder, model)] == ["good", "note", "note"]
+    assert not list(folder.glob("models_t5*"))
+    assert [c.state for c in check(folder, model)] == ["good", "good", "note"]
     code, out, _ = weights("list", "--json")
     listed = {e["name"]: e for e in events(out)}
     assert {"wan-t2v-1.3b", "wan-t2v-14b", "wan-i2v-14b-480p", "wan-i2v-14b-720p"} <= set(listed)
@@ -160,6 +164,15 @@ def test_convert_check_and_list(weights, model, tmp_path) -> None:
     assert code == 1
     assert "bad  transformer" in out
     assert "block.01.bin is damaged" in out
+
+
+@pytest.mark.parametrize(
+    "quant", ["int9", "dit=int9", "vae=int8", "text=int8,text=fp8", "image=fp8"]
+)
+def test_a_quant_that_there_is_not(weights, tmp_path, quant) -> None:
+    code, _, err = weights("convert", tmp_path, tmp_path, "--model", "wan-toy", "--quant", quant)
+    assert code == 2
+    assert quant.partition("=")[0] in err
 
 
 def test_a_second_model_is_refused(weights, model, tmp_path) -> None:
@@ -181,7 +194,7 @@ def test_pull_reads_block_files_in_full(host, model, tmp_path) -> None:
     list(convert(here, here, model, None, options))
     seen = list(pull(model, here, Source(text=host.url)))
     assert stored(seen) == {
-        "transformer/blocks.json": False, "models_t5.pth": False,
+        "transformer/blocks.json": False, "text/blocks.json": False,
         "google/umt5-xxl/tokenizer.json": False,
     }  # fmt: skip
     (read,) = (e for e in seen if isinstance(e, Hashing) and e.file == "transformer/blocks.json")

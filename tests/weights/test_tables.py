@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
+from longtake.nets import taehv_needs
 from longtake.nets.clip_vision import ClipVision
 from longtake.nets.clip_vision_needs import ClipConfig
 from longtake.nets.umt5 import UmT5
 from longtake.nets.umt5_needs import UmT5Config
 from longtake.weights import tables
 from longtake.weights.catalog import MODELS, version_in
+from longtake.weights.pull import Source
 
 
 def fingerprint(table: tables.Table) -> str:
@@ -72,7 +75,7 @@ def test_files_of_wan() -> None:
         parts = [f for f in model.of_role("transformer") if f.holds != "none"]
         assert [f.holds for f in parts] == (["some"] * shards if shards > 1 else ["all"])
         assert {f.converted for f in model.of_role("transformer")} == {"transformer/blocks.json"}
-        assert model.in_blocks == ("transformer",)
+        assert model.in_blocks == ("transformer", "text")
         assert model.file("tokenizer").name == "google/umt5-xxl/tokenizer.json"
         assert ("image" in {f.role for f in model.files}) == version.startswith("i2v")
     last = MODELS["wan-i2v-14b-720p"].of_role("transformer")[6]
@@ -91,3 +94,29 @@ def test_versions_in_names() -> None:
     said = {"Wan2.1-T2V-14B": "t2v-14b", "wan-i2v-14b-480p": "i2v-14b-480p"}
     said |= dict.fromkeys(("Wan2.1", "v2.1", "wan", "Wan2.2-T2V-A14B", "flashvsr-v1.1"))
     assert {name: version_in(name, "wan") for name in said} == said
+
+
+def test_distilled_models_are_the_others_but_for_the_transformer() -> None:
+    """Theirs comes from another repository, all else from where the model has it."""
+    for version in ("t2v-14b", "i2v-14b-480p", "i2v-14b-720p"):
+        plain, made = MODELS[f"wan-{version}"], MODELS[f"wan-{version}-distilled"]
+        assert made.hf.name == f"lightx2v/{plain.folder}-StepDistill-CfgDistill-Lightx2v"
+        (one,) = made.of_role("transformer")
+        assert one.table() == plain.file("transformer").table()
+        assert one.names == (
+            "transformer/blocks.json", "distill_models/distill_model.safetensors",
+            "distill_model.safetensors",
+        )  # fmt: skip
+        others = [replace(f, repository=None) for f in made.files if f.role != "transformer"]
+        assert others == [f for f in plain.files if f.role != "transformer"]
+        asked = {f.role: str(Source().of_file(made, f)) for f in made.files}
+        assert f"/{made.hf.name}/resolve/main/distill_models/distill" in asked["transformer"]
+        assert f"/{plain.hf.name}/resolve/{plain.hf.revision}/models_t5" in asked["text"]
+
+
+def test_taehv_s_tensors_are_the_net_s() -> None:
+    (file,) = MODELS["taew-2.1"].files
+    assert file.table() == taehv_needs.tensors(taehv_needs.TAEW2_1)
+    assert len(file.table()) == 64
+    assert file.names == ("taew2_1.pth", "taew2_1.safetensors")
+    assert str(Source().of_file(MODELS["taew-2.1"], file)).endswith("/taew2_1.pth")

@@ -17,7 +17,7 @@ from tests.weights.toy import pickled
 
 CONFIG = DiTConfig(dim=128, heads=1, layers=3, ffn_dim=192, text_dim=24)
 I2V = DiTConfig(dim=128, heads=1, layers=2, ffn_dim=192, text_dim=24, enter=36, image_dim=40)
-TEXT = {"vocabulary": 32, "dim": 16, "ffn": 24, "layers": 1, "heads": 4}
+TEXT = {"vocabulary": 32, "dim": 16, "ffn": 24, "layers": 2, "heads": 4}
 TOKENIZER = b'{"version": "1.0", "model": {}}'
 
 
@@ -35,7 +35,7 @@ def model(version: str = "toy", shards: int = 1, config: DiTConfig = CONFIG) -> 
     others = (
         WeightFile(
             role="text", name="models_t5.pth", table=lambda: tables.umt5(**TEXT),
-            licence="Apache-2.0",
+            licence="Apache-2.0", in_blocks=True,
         ),
         WeightFile(
             role="tokenizer", name="google/umt5-xxl/tokenizer.json", table=dict,

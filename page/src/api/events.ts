@@ -11,7 +11,7 @@ export interface Told {
 type Listener = (told: Told) => void;
 
 const TYPES = [
-  "job.state", "job.progress", "job.log", "segment.state", "asset.state", "worker.state",
+  "job.state", "job.progress", "job.step", "job.log", "segment.state", "asset.state", "worker.state",
   "weights.state", "weights.progress",
 ];
 const listeners = new Set<Listener>();
@@ -126,7 +126,7 @@ export function refresh(queries: QueryClient): () => void {
       const kind = told.type.split(".")[0];
       const job = ["job", told.job];
       if (told.type === "job.log") soon.mark([...job, "log"]);
-      else if (told.type === "job.progress") soon.mark(["jobs"], [...job, "now"]);
+      else if (["job.progress", "job.step"].includes(told.type)) soon.mark(["jobs"], [...job, "now"]);
       else if (kind === "segment") {
         soon.mark(["jobs"], [...job, "now"]);
         later.mark([...job, "segments"], [...job, "attempts"]);

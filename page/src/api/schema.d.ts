@@ -916,19 +916,25 @@ export interface components {
         };
         /**
          * Asking
-         * @description What is to be made: of an asset, or of the film that another job makes.
+         * @description What is to be made: of an asset, of the film that another job makes, or of words.
          */
         Asking: {
-            /** Asset */
+            /**
+             * Asset
+             * @description the film; to generate, the picture that it begins with, if any
+             */
             asset?: string | null;
-            /** Parent */
+            /**
+             * Parent
+             * @description to upscale: the job that makes the film
+             */
             parent?: string | null;
             /**
              * Kind
              * @default upscale
-             * @constant
+             * @enum {string}
              */
-            kind: "upscale";
+            kind: "upscale" | "generate";
             /**
              * Preset
              * @description an id that GET /presets names; `params` win over it
@@ -1052,6 +1058,16 @@ export interface components {
              * @description frames per second
              */
             fps: number | null;
+            /**
+             * Step Time
+             * @description microseconds that a step of the sampler takes
+             */
+            step_time: number | null;
+            /**
+             * Decode Time
+             * @description microseconds from the sampler's last step to the finished part
+             */
+            decode_time: number | null;
             /**
              * Vram
              * @description bytes of GPU memory at the peak
@@ -1268,7 +1284,10 @@ export interface components {
              */
             low_water: number;
         };
-        /** Engine */
+        /**
+         * Engine
+         * @description Makes films larger.
+         */
         Engine: {
             /** Name */
             name: string;
@@ -1280,11 +1299,6 @@ export interface components {
              */
             devices: ("cpu" | "cuda")[];
             /**
-             * Scales
-             * @description its natural ones, smallest first
-             */
-            scales: number[];
-            /**
              * Presets
              * @description the first one is the defaults
              */
@@ -1294,6 +1308,11 @@ export interface components {
              * @description `params.set` takes them by name
              */
             knobs: (components["schemas"]["Choice"] | components["schemas"]["Switch"] | components["schemas"]["WholeNumber"] | components["schemas"]["Number"] | components["schemas"]["Words"])[];
+            /**
+             * Scales
+             * @description its natural ones, smallest first
+             */
+            scales: number[];
         };
         /**
          * EngineMemory
@@ -1354,11 +1373,20 @@ export interface components {
             knobs: {
                 [key: string]: boolean | number | string;
             };
+            /**
+             * Place
+             * @description as `params.place`: it changes no byte of a film
+             */
+            place: {
+                [key: string]: boolean | number | string;
+            };
         };
         /** Engines */
         Engines: {
             /** Engines */
             engines: components["schemas"]["Engine"][];
+            /** Generators */
+            generators: components["schemas"]["Generator"][];
         };
         /** Entry */
         Entry: {
@@ -1381,7 +1409,7 @@ export interface components {
          * Event
          * @description One event.
          */
-        Event: components["schemas"]["JobStateEvent"] | components["schemas"]["JobProgressEvent"] | components["schemas"]["SegmentStateEvent"] | components["schemas"]["AssetStateEvent"] | components["schemas"]["JobLogEvent"] | components["schemas"]["WeightsStateEvent"] | components["schemas"]["WeightsProgressEvent"];
+        Event: components["schemas"]["JobStateEvent"] | components["schemas"]["JobProgressEvent"] | components["schemas"]["JobStepEvent"] | components["schemas"]["SegmentStateEvent"] | components["schemas"]["AssetStateEvent"] | components["schemas"]["JobLogEvent"] | components["schemas"]["WeightsStateEvent"] | components["schemas"]["WeightsProgressEvent"];
         /**
          * Failure
          * @description Why a job failed.
@@ -1502,6 +1530,86 @@ export interface components {
              */
             more: boolean;
         };
+        /**
+         * Generation
+         * @description The same of the flags of `longtake generate`; its picture is the job's asset.
+         */
+        Generation: {
+            /**
+             * Codec
+             * @default auto
+             */
+            codec: string;
+            /** Crf */
+            crf: number | null;
+            /**
+             * Effort
+             * @description of the encoder
+             * @default auto
+             */
+            effort: string;
+            /**
+             * Bits
+             * @description per component
+             */
+            bits: number | null;
+            /**
+             * Seed
+             * @default 0
+             */
+            seed: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "generate";
+            /** Prompt */
+            prompt: string;
+            /**
+             * Negative
+             * @description what it shall not show
+             * @default
+             */
+            negative: string;
+            /**
+             * Engine
+             * @default wan
+             */
+            engine: string;
+            /**
+             * Set
+             * @description knobs of the engine
+             * @default {}
+             */
+            set: {
+                [key: string]: boolean | number | string;
+            };
+        };
+        /**
+         * Generator
+         * @description Makes films from words.
+         */
+        Generator: {
+            /** Name */
+            name: string;
+            /** About */
+            about: string;
+            /**
+             * Devices
+             * @description first the one that it is made for
+             */
+            devices: ("cpu" | "cuda")[];
+            /**
+             * Presets
+             * @description the first one is the defaults
+             */
+            presets: components["schemas"]["EnginePreset"][];
+            /**
+             * Knobs
+             * @description `params.set` takes them by name
+             */
+            knobs: (components["schemas"]["Choice"] | components["schemas"]["Switch"] | components["schemas"]["WholeNumber"] | components["schemas"]["Number"] | components["schemas"]["Words"])[];
+        };
         /** Gpu */
         Gpu: {
             /** Index */
@@ -1571,9 +1679,9 @@ export interface components {
             id: string;
             /**
              * Kind
-             * @constant
+             * @enum {string}
              */
-            kind: "upscale";
+            kind: "upscale" | "generate";
             /**
              * Name
              * @description of the film that it makes
@@ -1610,7 +1718,7 @@ export interface components {
             parent: string | null;
             /**
              * Asset
-             * @description the source; null where it is another job's film
+             * @description the source, or the picture that a film begins with; null where there is none, or where it is another job's film
              */
             asset: string | null;
             /**
@@ -1623,7 +1731,8 @@ export interface components {
              * @description of the frozen plan: all that decides the bytes
              */
             identity: string | null;
-            task: components["schemas"]["Task"];
+            /** Task */
+            task: components["schemas"]["Task"] | components["schemas"]["Generation"];
             progress: components["schemas"]["Progress"];
             /** @description null while somebody is at work on it, and after */
             waiting: components["schemas"]["Waiting"] | null;
@@ -1758,6 +1867,40 @@ export interface components {
              */
             type: "job.state";
             data: components["schemas"]["JobStateData"];
+        };
+        /** JobStepData */
+        JobStepData: {
+            /**
+             * Segment
+             * @description number of the one that goes on
+             */
+            segment: number;
+            /**
+             * Done
+             * @description steps of its sampler that are taken
+             */
+            done: number;
+            /** Of */
+            of: number;
+        };
+        /** JobStepEvent */
+        JobStepEvent: {
+            /**
+             * Job
+             * @description whose event it is; null where it is of none
+             */
+            job: string | null;
+            /**
+             * At
+             * @description microseconds since 1970, UTC
+             */
+            at: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "job.step";
+            data: components["schemas"]["JobStepData"];
         };
         /** Jobs */
         Jobs: {
@@ -1902,16 +2045,22 @@ export interface components {
         };
         /** NewJob */
         NewJob: {
-            /** Asset */
+            /**
+             * Asset
+             * @description the film; to generate, the picture that it begins with, if any
+             */
             asset?: string | null;
-            /** Parent */
+            /**
+             * Parent
+             * @description to upscale: the job that makes the film
+             */
             parent?: string | null;
             /**
              * Kind
              * @default upscale
-             * @constant
+             * @enum {string}
              */
-            kind: "upscale";
+            kind: "upscale" | "generate";
             /**
              * Preset
              * @description an id that GET /presets names; `params` win over it
@@ -1947,6 +2096,13 @@ export interface components {
             /** Name */
             name: string;
             params: components["schemas"]["Params"];
+            /**
+             * Kind
+             * @description of the jobs
+             * @default upscale
+             * @enum {string}
+             */
+            kind: "upscale" | "generate";
             /**
              * Shared
              * @description for everybody; admins only
@@ -2085,6 +2241,62 @@ export interface components {
              * @enum {string}
              */
             state: "device" | "host";
+            /**
+             * Resident Blocks
+             * @description blocks of each net that stay on the device
+             */
+            resident_blocks: number;
+            /**
+             * Host Blocks
+             * @description of the others, where nets are read from the disk
+             */
+            host_blocks: number;
+            /**
+             * Slots
+             * @description on the device, through which blocks come
+             */
+            slots: number;
+            /**
+             * Granularity
+             * @description what comes at a time
+             * @enum {string}
+             */
+            granularity: "block" | "phase";
+            /**
+             * Read Ahead
+             * @description blocks that are read before they are used
+             */
+            read_ahead: number;
+            /**
+             * Disk Workers
+             * @description threads that read
+             */
+            disk_workers: number;
+            /**
+             * Copy Streams
+             * @description as asked; one is used
+             */
+            copy_streams: number;
+            /**
+             * Bandwidth
+             * @description of what bus and disk could carry, 0.1 to 1
+             */
+            bandwidth: number;
+            /**
+             * Offload Text
+             * @description the text encoder leaves the device after its turn
+             */
+            offload_text: boolean;
+            /**
+             * Offload Image
+             * @description the same of the image encoder
+             */
+            offload_image: boolean;
+            /**
+             * Vace Blocks To Swap
+             * @description accepted, without effect
+             */
+            vace_blocks_to_swap: number;
         };
         /** PresetGiven */
         PresetGiven: {
@@ -2113,9 +2325,10 @@ export interface components {
             origin: "built-in" | "shared" | "own";
             /**
              * Kind
-             * @constant
+             * @description of the jobs that take it
+             * @enum {string}
              */
-            kind: "upscale";
+            kind: "upscale" | "generate";
             params: components["schemas"]["Params"];
             /**
              * Created
@@ -2197,6 +2410,8 @@ export interface components {
              */
             of: number | null;
             segments: components["schemas"]["Counts"];
+            /** @description null before its first step, and for films that are read */
+            sampler: components["schemas"]["Sampled"] | null;
             /**
              * Fps
              * @description frames per second now, of all workers together
@@ -2299,6 +2514,16 @@ export interface components {
              */
             available: number;
         };
+        /**
+         * Sampled
+         * @description Steps of a sampler; after the last one the frames are decoded.
+         */
+        Sampled: {
+            /** Done */
+            done: number;
+            /** Of */
+            of: number;
+        };
         /** SegmentStateData */
         SegmentStateData: {
             /** Number */
@@ -2396,6 +2621,8 @@ export interface components {
             frames: number;
             /** Frames Done */
             frames_done: number;
+            /** @description null where none is at work */
+            sampler: components["schemas"]["Sampled"] | null;
             /**
              * Bytes
              * @description of its committed part
@@ -2484,6 +2711,34 @@ export interface components {
          */
         Task: {
             /**
+             * Codec
+             * @default auto
+             */
+            codec: string;
+            /** Crf */
+            crf: number | null;
+            /**
+             * Effort
+             * @description of the encoder
+             * @default auto
+             */
+            effort: string;
+            /**
+             * Bits
+             * @description per component
+             */
+            bits: number | null;
+            /**
+             * Seed
+             * @default 0
+             */
+            seed: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "upscale";
+            /**
              * Engine
              * @default lite
              */
@@ -2515,29 +2770,6 @@ export interface components {
                 number,
                 number | null
             ];
-            /**
-             * Codec
-             * @default auto
-             */
-            codec: string;
-            /** Crf */
-            crf: number | null;
-            /**
-             * Effort
-             * @description of the encoder
-             * @default auto
-             */
-            effort: string;
-            /**
-             * Bits
-             * @description per component
-             */
-            bits: number | null;
-            /**
-             * Seed
-             * @default 0
-             */
-            seed: number;
             /**
              * Rate
              * @description frames per second of an image folder
@@ -3073,7 +3305,7 @@ export interface components {
             }[];
         };
         /** @description named and valued as the flags of `longtake upscale` */
-        Params: {
+        UpscaleParams: {
             /**
              * @description auto: x264 for mp4 and mkv, png for folders
              * @enum {unknown}
@@ -3131,11 +3363,52 @@ export interface components {
             vram?: number | null;
             /** @description host memory it may use, e.g. 4G; bytes */
             ram?: number | null;
-            /** @description where and when bytes lie, instead of the planner's choice: offload, state, step, queue; changes no byte of the film */
+            /** @description where and when bytes lie, instead of the planner's choice: offload, state, step, queue, resident_blocks, ... (docs/memory.md); changes no byte of the film */
             place?: {
                 [key: string]: boolean | number | string;
             };
         };
+        /** @description named and valued as the flags of `longtake generate` */
+        GenerateParams: {
+            /** @description what it shows */
+            prompt?: string;
+            /**
+             * @description auto: x264 for mp4 and mkv, png for folders
+             * @enum {unknown}
+             */
+            codec?: "auto" | "x264" | "x265" | "av1" | "ffv1" | "png" | "tiff" | "nvenc-h264" | "nvenc-h265" | "nvenc-av1";
+            /** @description quality, 0 (best) to 51, of av1 to 63; default: x264 16, x265 18, av1 25 */
+            crf?: number | null;
+            /**
+             * @description encoder's effort; auto: veryfast on CPU machines, faster beside a GPU
+             * @enum {unknown}
+             */
+            effort?: "auto" | "ultrafast" | "superfast" | "veryfast" | "faster" | "fast" | "medium" | "slow";
+            /**
+             * @description bits per component; default: as the source, or 8
+             * @enum {unknown}
+             */
+            bits?: 8 | 10 | 16 | null;
+            /** @description seed of engines that draw noise */
+            seed?: number;
+            /** @description what it shall not show */
+            negative?: string;
+            /** @description what does the work */
+            engine?: string;
+            /** @description knobs of the engine */
+            set?: {
+                [key: string]: boolean | number | string;
+            };
+            /** @description memory it may use on each GPU, e.g. 8G; bytes */
+            vram?: number | null;
+            /** @description host memory it may use, e.g. 4G; bytes */
+            ram?: number | null;
+            /** @description where and when bytes lie, instead of the planner's choice: offload, state, step, queue, resident_blocks, ... (docs/memory.md); changes no byte of the film */
+            place?: {
+                [key: string]: boolean | number | string;
+            };
+        };
+        Params: components["schemas"]["UpscaleParams"] | components["schemas"]["GenerateParams"];
     };
     responses: never;
     parameters: never;

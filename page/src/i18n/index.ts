@@ -4,16 +4,21 @@ import { initReactI18next } from "react-i18next";
 export const LANGUAGES = { en: "English", zh: "中文" } as const;
 export type Language = keyof typeof LANGUAGES;
 
-const files = import.meta.glob<Record<string, unknown>>("./*/*.json", {
-  eager: true,
-  import: "default",
-});
+type Texts = Record<string, unknown>;
+
+const files = import.meta.glob<Texts>(["./*/*.json", "!./*/new.json"], { eager: true, import: "default" });
 
 /** Texts by language and namespace: the file en/queue.json is the namespace queue of English. */
-export const resources: Record<string, Record<string, Record<string, unknown>>> = {};
+export const resources: Record<string, Record<string, Texts>> = {};
 for (const [path, texts] of Object.entries(files)) {
+  const [language, name] = place(path);
+  (resources[language] ??= {})[name] = texts;
+}
+
+/** Language and namespace of a file. */
+export function place(path: string): [string, string] {
   const [, language, name] = /^\.\/(\w+)\/(\w+)\.json$/.exec(path)!;
-  (resources[language!] ??= {})[name!] = texts;
+  return [language!, name!];
 }
 
 const KEY = "longtake-language";

@@ -13,8 +13,11 @@ from longtake.cli.show import print_json, say
 from longtake.core.plain import to_plain
 from longtake.planner.calibration import Calibration
 from longtake.planner.survey import survey
-from longtake.runtime.checkup import Check, checks, measure, torch_check
+from longtake.runtime import checkdisk
+from longtake.runtime.check import Check
+from longtake.runtime.checkup import checks, measure, torch_check
 from longtake.settings import Settings
+from longtake.weights.home import home
 
 _COLORS = {"good": "green", "note": "yellow", "bad": "red"}
 
@@ -38,8 +41,9 @@ def run(given: argparse.Namespace, settings: Settings) -> int:
 
 
 def _all(short: bool, settings: Settings) -> Iterator[Check]:
-    machine = survey()
-    yield from checks(machine, Path.cwd())
+    machine, folder = survey(), Path.cwd()
+    yield from checks(machine, folder)
     if not short:
+        yield from checkdisk.checks(machine, home(), folder)
         yield torch_check(machine)
         yield from measure(machine, Calibration(settings.calibration))

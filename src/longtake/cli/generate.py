@@ -25,10 +25,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace, settings: Settings) -> int:
-    machine, known = survey(), Calibration(settings.calibration)
-    plan, crafts = draft_generated(generation_of(given), limits_of(given), machine, known)
+    machine, known, limits = survey(), Calibration(settings.calibration), limits_of(given)
+    plan, crafts = draft_generated(generation_of(given), limits, machine, known)
     job = Job(
-        plan=noted(plan, given), crafts=crafts, machine=machine, known=known, keep=given.keep,
-        restart=given.restart,
+        plan=noted(plan, given), crafts=crafts, machine=machine, known=known, limits=limits,
+        keep=given.keep, restart=given.restart,
     )  # fmt: skip
     return follow(job, given.json)

@@ -198,7 +198,10 @@ _SHOWN: dict[str, Callable[[Any], list[str]]] = {
 
 def limits_of(given: argparse.Namespace) -> Limits:
     values = {f.name: getattr(given, f.name) for f, _ in options(Limits)}
-    return Limits(**{**values, "place": knobs_of(given.place, "--place")})
+    place = knobs_of(given.place, "--place")
+    if getattr(given, "preset", None) is not None:
+        place = {**engines.preset(given.engine, given.preset).place, **place}
+    return Limits(**{**values, "place": place})
 
 
 def knobs_of(words: Sequence[str] | None, flag: str = "--set") -> Knobs:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -28,6 +29,8 @@ from longtake.core.events import (
     Previewed,
     Replanned,
     Salvaged,
+    Slowed,
+    StageReport,
     Started,
     Stepped,
     VariantMade,
@@ -36,7 +39,8 @@ from longtake.core.events import (
 )
 from longtake.core.plain import to_plain
 from longtake.core.plan import Plan
-from longtake.planner.explain import bytes_, clock, explain
+from longtake.planner.blocks import placed
+from longtake.planner.explain import Rows, bytes_, clock, explain
 from longtake.runtime.run import Job, run
 
 R = TypeVar("R")
@@ -97,11 +101,11 @@ def progress() -> Progress:
     )  # fmt: skip
 
 
-def show_plan(plan: Plan) -> None:
-    """The plan as a table."""
+def show_plan(plan: Plan, more: Mapping[str, Rows] = MappingProxyType({})) -> None:
+    """The plan as a table, and more sections like its own."""
     console = Console(highlight=False)
     table = Table.grid(padding=(0, 2))
-    for section, rows in explain(plan).items():
+    for section, rows in {**explain(plan), **more}.items():
         table.add_row(f"[bold]{section}[/bold]")
         for name, value in rows:
             table.add_row(f"  {name}", Text(value))
@@ -187,6 +191,21 @@ def found(event: Likened | VariantMade | Previewed) -> tuple[str, str]:
     return "compared", words
 
 
+def reported(stage: StageReport) -> str:
+    """Predicted against observed, of one stage."""
+
+    def both(said: float | None, found: float, write: Callable[[float], str]) -> str:
+        return write(found) if said is None else f"{write(found)} (predicted {write(said)})"
+
+    words = [both(stage.predicted_seconds, stage.seconds, clock)]
+    for name, said, found in (
+        ("VRAM", stage.predicted_vram, stage.vram), ("RAM", stage.predicted_ram, stage.ram)
+    ):  # fmt: skip
+        if found is not None:
+            words.append(f"{name} {both(said, found, lambda size: bytes_(int(size)))}")
+    return f"{stage.name}: {', '.join(words)}"
+
+
 class Painter:
     """Keeps one bar per stage."""
 
@@ -204,11 +223,13 @@ class Painter:
             self._say_started(event)
         elif isinstance(event, Warned):
             say(self._console, "note", event.message, "yellow")
+        elif isinstance(event, Slowed):
+            say(self._console, "slow", event.message, "yellow")
         elif isinstance(event, Replanned):
             placement = event.placement
             words = (
-                f"{event.reason} Going on with {placement.step} frames per pass and queues of "
-                f"{placement.queue}: the result stays the same."
+                f"{event.reason} Going on with {' '.join(placed(placement))} "
+                f"step={placement.step} queue={placement.queue}: the result stays the same."
             )
             say(self._console, "memory", words, "yellow")
         elif isinstance(event, Finished):
@@ -258,6 +279,9 @@ class Painter:
         stages = ", ".join(f"{k} {clock(v)}" for k, v in event.stages.items())
         used = f"RAM predicted {bytes_(event.predicted_ram)}, peak {bytes_(event.peak_ram)}{vram}"
         say(self._console, "", f"{used}; {stages}")
+        for stage in event.report:
+            if stage.ram is not None:
+                say(self._console, "", reported(stage))
 
     def _say_salvaged(self, event: Salvaged) -> None:
         behind = f"; {event.left_out} done segments behind a gap are left out"

@@ -23,10 +23,10 @@ def run(given: argparse.Namespace, settings: Settings) -> int:
     folder = folder_of(given)
     if folder is not None:
         return batch.upscale(given, folder, settings)
-    machine, known = survey(), Calibration(settings.calibration)
-    plan, crafts = draft(task_of(given), limits_of(given), machine, known)
+    machine, known, limits = survey(), Calibration(settings.calibration), limits_of(given)
+    plan, crafts = draft(task_of(given), limits, machine, known)
     job = Job(
-        plan=noted(plan, given), crafts=crafts, machine=machine, known=known, keep=given.keep,
-        restart=given.restart,
+        plan=noted(plan, given), crafts=crafts, machine=machine, known=known, limits=limits,
+        keep=given.keep, restart=given.restart,
     )  # fmt: skip
     return follow(job, given.json)

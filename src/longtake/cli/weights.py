@@ -83,14 +83,40 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="of the tensors (default: keep; bfloat16 for block files, and then for these alone)",
     )  # fmt: skip
     made.add_argument(
-        "--quant", choices=tuple(QUANTS), default="none", metavar="|".join(QUANTS),
-        help="bring the matrices of block files into 8 bits (default: none)",
+        "--quant", type=_quants, default={}, metavar="|".join(QUANTS),
+        help="bring the matrices of the transformer's block files into 8 bits; "
+        "dit=int8,text=int8,image=int8: those of the text and image encoders too (default: none)",
+    )  # fmt: skip
+    made.add_argument(
+        "--raw-fp8", action="store_true",
+        help="take fp8 files that have no scales, whose small weights have lost most digits",
     )  # fmt: skip
     made.add_argument(
         "--move", action="store_true",
         help="delete each official file as soon as its tensors lie in block files and were read "
         "back from the disk",
     )  # fmt: skip
+
+
+_NETS = {"dit": "transformer", "text": "text", "image": "image"}
+
+
+def _quants(text: str) -> dict[str, str]:
+    """By role: "int8" is the transformer's, "dit=int8,text=fp8,image=int8" names each."""
+    if "=" not in text:
+        text = f"dit={text}"
+    found: dict[str, str] = {}
+    for word in text.split(","):
+        net, _, quant = word.partition("=")
+        if net not in _NETS or quant not in QUANTS:
+            raise argparse.ArgumentTypeError(
+                f"{word!r}: give one of {', '.join(QUANTS)}, or that for each net, such as "
+                f"dit=int8,text=int8; nets are {', '.join(_NETS)}"
+            )
+        if _NETS[net] in found:
+            raise argparse.ArgumentTypeError(f"{net} is named twice in {text!r}")
+        found[_NETS[net]] = quant
+    return found
 
 
 _TO = "the folder of the model (default: NAME in LONGTAKE_WEIGHTS, or in your data folder)"
@@ -213,7 +239,7 @@ def _check(given: argparse.Namespace) -> int:
     console = Console(highlight=False)
     bad = 0
     for folder, wanted in _places(given):
-        for found in check(folder, wanted):
+        for found in check(folder, wanted, RECOGNISE.get(wanted.family, {})):
             bad += found.state == "bad"
             if given.json:
                 print_json(_plain(found))
@@ -245,8 +271,9 @@ def _convert(given: argparse.Namespace) -> int:
     wanted = told(folder, given.model, MODELS)
     console = Console(highlight=False)
     options = BlockOptions(
-        quant=given.quant, move=given.move, recognise=RECOGNISE.get(wanted.family)
-    )
+        quant=given.quant, move=given.move, raw=given.raw_fp8,
+        recognise=RECOGNISE.get(wanted.family, {}),
+    )  # fmt: skip
     for made in convert(given.source, given.target, wanted, given.dtype, options):
         if given.json:
             print_json(_plain(made))

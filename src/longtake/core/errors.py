@@ -61,6 +61,10 @@ class OutOfMemory(LongtakeError):
     exit_code = 4
 
 
+class HostMemoryShort(OutOfMemory):
+    """The host has no more memory to give."""
+
+
 class DiskFull(LongtakeError):
     """The disk is full. What is done is kept: free some space and run the same command again."""
 

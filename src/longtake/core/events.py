@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from longtake.core.plan import Placement, Plan
 
@@ -51,8 +52,21 @@ class SegmentDone:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Slowed:
+    """Two steps, or stretches of frames, in a row took more than 1.5 times what they should."""
+
+    segment: int
+    unit: Literal["step", "frame"]
+    seconds: float  # of a unit, of the latter of the two
+    expected: float  # s
+    of: Literal["plan", "start"]  # who said so: the plan, or the first of this run
+    cause: str  # "RAM", "VRAM", "heat", "disk" or "unknown"
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Replanned:
-    """Memory ran out: the same recipe goes on with a more frugal placement."""
+    """Memory ran out or runs short, or its place costs time: the same recipe goes on elsewhere."""
 
     reason: str
     placement: Placement
@@ -80,6 +94,19 @@ class Verified:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StageReport:
+    """What a stage took, beside what the plan said. None: not said, or not measured."""
+
+    name: str
+    seconds: float
+    predicted_seconds: float | None = None
+    ram: int | None = None  # peak bytes of the process
+    predicted_ram: int | None = None
+    vram: int | None = None  # peak bytes of the process on its GPU
+    predicted_vram: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
     target: Path
     frames: int
@@ -91,6 +118,7 @@ class Finished:
     peak_vram: int | None
     predicted_vram: int | None
     stages: dict[str, float]  # busy seconds by stage: decode, compute, encode
+    report: tuple[StageReport, ...] = ()  # predicted against observed, stage by stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +221,7 @@ Event = (
     | Advanced
     | Stepped
     | SegmentDone
+    | Slowed
     | Replanned
     | Warned
     | Joined

@@ -135,6 +135,18 @@ class Placement:
     queue: int  # clips waiting between two stages
     threads: int  # of the host's maths library
     state: Literal["device", "host"] = "device"  # where an engine's recurrent state lies
+    # what follows is of strategies under which blocks come in turn (ring, disk)
+    resident_blocks: int = 0  # of each net, on the device for good
+    host_blocks: int = 0  # of the others of a net that is read from the disk, in host memory
+    slots: int = 2  # on the device, through which blocks come: 2 or 3
+    granularity: Literal["block", "phase"] = "block"  # what comes at a time
+    read_ahead: int = 3  # blocks that are read from the disk before they are used
+    disk_workers: int = 2  # threads that read
+    copy_streams: int = 1  # asked for; copies go through one: the bus is one link
+    bandwidth: float = 1.0  # of what copies and reads could take of bus and disk, 0.1 .. 1
+    offload_text: bool = True  # the text encoder leaves the device when its turn is over
+    offload_image: bool = True  # the same of the image encoder
+    vace_blocks_to_swap: int = 0  # of a net that no model here has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +227,63 @@ class Time:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StageOutlook:
+    """What one stage of the work is expected to take."""
+
+    name: str
+    seconds: float | None  # None: the machine's speed is not known
+    vram: int  # peak bytes on the GPU; 0 without one
+    ram: int  # peak bytes of the process on the host
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlocksOutlook:
+    """The blocks of the net that computes most: where they lie, and what the way of one takes."""
+
+    blocks: int
+    device: int  # of them on the device for good
+    host: int
+    disk: int
+    block: int  # bytes of one
+    compute: float | None = None  # s of one; None: the machine's speed is not known
+    copy: float | None = None  # s, from the host to the device
+    read: float | None = None  # s, from the disk
+    seconds: float | None = None  # of a pass through all blocks
+
+    @property
+    def copies_hidden(self) -> bool | None:
+        """Whether copies take no longer than computing; None: that is not known."""
+        if self.compute is None or self.copy is None:
+            return None
+        return (self.host + self.disk) * self.copy <= self.blocks * self.compute
+
+    @property
+    def reads_hidden(self) -> bool | None:
+        """The same of what is read from the disk."""
+        if self.compute is None or self.read is None:
+            return None
+        return self.disk * self.read <= self.blocks * self.compute
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What an engine expects of a plan on a machine, stage by stage."""
+
+    stages: tuple[StageOutlook, ...] = ()
+    blocks: BlocksOutlook | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """Of all stages together; None: the machine's speed is not known."""
+        each = [stage.seconds for stage in self.stages]
+        known = [seconds for seconds in each if seconds is not None]
+        return sum(known) if known and len(known) == len(each) else None
+
+    def stage(self, name: str) -> StageOutlook | None:
+        return next((stage for stage in self.stages if stage.name == name), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     stage: Literal["estimate", "frozen"]  # frozen: frames counted, cuts found, input hashed
     task: Task
@@ -226,6 +295,7 @@ class Plan:
     memory: Memory
     disk: Disk
     time: Time | None  # None: not calibrated
+    outlook: Outlook | None = None  # None: the engine works in one stage
     cuts: tuple[int, ...] = ()  # frames of the job at which a shot begins
     notes: tuple[str, ...] = ()
 
@@ -259,6 +329,7 @@ class Plan:
         value = json.loads(text)
         if not isinstance(value, dict) or value.pop("version", None) != VERSION:
             raise ValueError(f"this is not a plan of version {VERSION}")
+        value.pop("balance", None)  # of the machine that it was made on (`plan --explain`)
         if isinstance(value.get("task"), dict):
             value["task"] = as_named_now(value["task"])
         return from_plain(Plan, value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -19,6 +19,7 @@ from longtake.core.plan import (
     Encoder,
     Footprint,
     Geometry,
+    Outlook,
     Placement,
     Plan,
     Recipe,
@@ -41,6 +42,9 @@ class Grid:
     steps: tuple[int, ...] = (8, 4, 2, 1)  # frames per pass, from fast to frugal
     # (offload, state) of a Placement that the engine can work under, from fast to frugal
     placements: tuple[tuple[str, Literal["device", "host"]], ...] = (("resident", "device"),)
+    blocks: int = 0  # most that one of its nets has, where some strategy brings them in turn
+    phases: bool = False  # whether parts of a block can come by themselves
+    encoders: tuple[str, ...] = ()  # of "text" and "image" those that may stay on the device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +55,7 @@ class Preset:
     name: str
     about: str  # one line: what for
     knobs: Knobs
+    place: Knobs = field(default_factory=dict)  # as `--place`: it changes no byte of a film
 
 
 class Upscaler(Protocol):
@@ -64,10 +69,19 @@ class Upscaler(Protocol):
 class Generator(Protocol):
     """One open engine that makes films from words."""
 
-    def generate(self, segment: Segment, folder: Path) -> Iterator[Clip | Step]:
-        """The frames of a segment, and before them every step of the sampler. In `folder` it keeps
+    def generate(self, segment: Segment, folder: Path) -> Iterator[Clip | Step | Entered]:
+        """The frames of a segment, before them every step of the sampler, and before each of its
+        stages, as its outlook names them, that it turns to it. In `folder` it keeps
         the state of the last step: called again there, it goes on from it to the same bytes."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entered:
+    """The work turns to a stage."""
+
+    stage: str
+    share: float = 1.0  # of it that is left to do
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,8 +139,8 @@ class Author(Works, Protocol):
         """What will be made. Raises Usage for what the model does not make."""
         ...
 
-    def seconds(self, plan: Plan, machine: Machine) -> float | None:
-        """How long the engine is at work; None where the machine's speed is not known."""
+    def outlook(self, plan: Plan, machine: Machine) -> Outlook:
+        """What each stage takes. Any engine may have it; those that have are placed by seconds."""
         ...
 
     def open(

@@ -140,5 +140,6 @@ class Limits:
     )
     place: Knobs = option(
         dict, "where and when bytes lie, instead of the planner's choice: offload, state, step, "
-        "queue; changes no byte of the film", "advanced", metavar="NAME=VALUE",
+        "queue, resident_blocks, ... (docs/memory.md); changes no byte of the film", "advanced",
+        metavar="NAME=VALUE",
     )  # fmt: skip

@@ -11,6 +11,7 @@ from functools import partial
 from math import prod
 from typing import Final
 
+from longtake.core.blocks import ALIGNED, PAGE, up
 from longtake.core.media import Knobs
 from longtake.core.plan import Footprint, Geometry, Placement, Recipe
 from longtake.engines import _flashvsr_files as stored
@@ -20,6 +21,7 @@ from longtake.engines._flashvsr_schedule import padded
 from longtake.engines._flashvsr_tiles import tiles
 from longtake.engines._torch import VALUE_BYTES
 from longtake.offload._locked import Layout, layout, power
+from longtake.offload._partition import partition
 from longtake.weights.tables import PROMPT, Table
 
 SLICE_TOKENS: Final = 8192
@@ -76,24 +78,31 @@ def footprint(
             else _vae_pass(at, shapes.decoder, away)
         ),
     }  # fmt: skip
-    swap = placement.offload == "swap"
-    weights, activations = _at_once(nets, turns, swap)
+    ring = _ring(shapes, at, placement) if placement.offload == "ring" else None
+    there = None
+    if placement.offload != "resident":
+        there = {name: sum(layout(nets[name]).used) for name in turns}
+    if there is not None and ring is not None:
+        there["dit"] = ring.device
+    weights, activations = _at_once(nets, turns, there)
     waiting = at.lanes * _waiting(at, shapes, tiny) if away else ()
+    paged = 0 if ring is None else ring.host
     state = (
         (_kv_buffers(at) if away else at.lanes * _kv(at))
         + history
         + at.lanes * _projection_state(at, knobs, shapes.projection)
         + _drawn(geometry, recipe, at)
     )
-    if swap:
-        waiting += tuple(layout(nets[name]) for name in turns)
+    if there is not None:
+        whole = [name for name in turns if ring is None or name != "dit"]
+        waiting += tuple(layout(nets[name]) for name in whole)
     return Footprint(
         beside=outside.beside,
-        parked=sum(x.locked for x in waiting) if on_gpu else 0,
+        parked=paged + sum(x.locked for x in waiting) if on_gpu else 0,
         context=outside.context,
         weights=weights + fixed,
         block=at.e * sum(prod(s) for k, s in shapes.transformer.items() if _lasting_block(k)),
-        state=state if on_gpu else state + sum(sum(x.used) for x in waiting),
+        state=state if on_gpu else state + paged + sum(sum(x.used) for x in waiting),
         activations=activations,
         workspace=_workspace(at, weights + fixed + state + activations) if on_gpu else 0,
     )  # fmt: skip
@@ -169,12 +178,39 @@ def _constants(shapes: Shapes, e: int) -> int:
     return e * stored.layers(shapes.transformer) * (2 * text + 6) * dim
 
 
-def _at_once(nets: dict[str, list[int]], turns: dict[str, int], swap: bool) -> tuple[int, int]:
-    """Bytes of weights, and of activations beside them, where both need the most."""
-    if not swap:
+def _at_once(
+    nets: dict[str, list[int]], turns: dict[str, int], there: dict[str, int] | None
+) -> tuple[int, int]:
+    """Bytes of weights, and of activations beside them, where both need the most; `there`: of each
+    net's weights while it is its turn, None where all stay."""
+    if there is None:
         return sum(sum(nets[name]) for name in turns), max(turns.values())
-    needs = [(sum(layout(nets[name]).used), needed) for name, needed in turns.items()]
+    needs = [(there[name], needed) for name, needed in turns.items()]
     return max([*needs, (sum(nets["loading"]), 0)], key=sum)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ring:
+    """Bytes of the transformer's weights under a ring."""
+
+    device: int
+    host: int
+
+
+def _ring(shapes: Shapes, at: Measures, placement: Placement) -> _Ring:
+    block = [prod(s) * at.e for k, s in shapes.transformer.items() if _lasting_block(k)]
+    slab = _run(block)
+    table = {k: s for k, s in shapes.transformer.items() if not stored.once(k)}
+    rest = _run([prod(s) * at.e for k, s in table.items() if not k.startswith("blocks.")])
+    where = partition(at.layers, resident=placement.resident_blocks, slots=placement.slots)
+    return _Ring(
+        device=where.device_bytes(slab, rest), host=where.host_bytes(slab, rest, keeps=True)
+    )
+
+
+def _run(tensors: list[int]) -> int:
+    """Bytes of tensors one behind the other, as `core.blocks` lays them."""
+    return up(sum(up(size, ALIGNED) for size in tensors), PAGE)
 
 
 # --- state ---------------------------------------------------------------------------------------

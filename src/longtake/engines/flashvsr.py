@@ -123,8 +123,10 @@ class FlashVSR:
         return Grid(
             lead=lead, tail=AHEAD, align=FRAMES, segment_frames=max(240, 20 * lead), steps=(STEP,),
             placements=(
-                ("resident", "device"), ("swap", "device"), ("resident", "host"), ("swap", "host"),
+                ("resident", "device"), ("swap", "device"), ("ring", "device"),
+                ("resident", "host"), ("swap", "host"), ("ring", "host"),
             ),
+            blocks=stored.layers(_shapes(knobs).transformer),
         )  # fmt: skip
 
     def weights(self, knobs: Knobs) -> tuple[Path, ...]:
@@ -158,11 +160,7 @@ class FlashVSR:
             beside=CUDA_ON_HOST + _COMPILER if on_gpu else 0,
             context=CUDA_CONTEXT + _KERNELS if on_gpu else TORCH_ON_HOST,
         )
-        try:
-            shapes = stored.shapes(stored.find(recipe.knobs), recipe.knobs)
-        except WeightsMissing:  # a plan may be made before they are fetched; a job is refused
-            shapes = stored.official(recipe.knobs)
-        return memory.footprint(geometry, recipe, placement, shapes, outside)
+        return memory.footprint(geometry, recipe, placement, _shapes(recipe.knobs), outside)
 
     @contextmanager
     def open(self, plan: Plan, device: str, offload: Offload) -> Iterator[Model]:
@@ -179,6 +177,14 @@ class FlashVSR:
                 yield replace(model, parts=parts)  # type: ignore[arg-type]
         finally:
             closed(model.parts, where)
+
+
+def _shapes(knobs: Knobs) -> stored.Shapes:
+    """A plan may be made before weights are fetched; a job is refused."""
+    try:
+        return stored.shapes(stored.find(knobs), knobs)
+    except WeightsMissing:
+        return stored.official(knobs)
 
 
 plugin = FlashVSR()

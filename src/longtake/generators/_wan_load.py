@@ -1,12 +1,13 @@
-"""From files to the nets of Wan 2.1, in the official layout or in that of the diffusers library.
+"""From files to the nets of Wan 2.1, in the official layout or in that of the libraries, with
+matrices in scaled 8 bits where communities have made them so.
 
 Tensors are read one by one, cast and moved: beside what a net keeps, the host holds some 256 MB of
-the mapped files. Names and shapes must be a net's, all of them.
+the mapped files. Names and shapes must be a net's, all of them. Of the text encoder's table of
+tokens only the rows of a prompt are read, when it is.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -19,22 +20,22 @@ from torch import Tensor, nn
 from longtake.core.errors import BadInput
 from longtake.engines._parts import Parts
 from longtake.generators import _wan_blocks
-from longtake.nets import clip_vision, taehv, umt5
+from longtake.generators import _wan_stored as stored
+from longtake.generators._wan_stored import Held, inside, joined
+from longtake.nets import clip_vision, clip_vision_needs, taehv, umt5_needs
 from longtake.nets.clip_vision import ClipVision
-from longtake.nets.clip_vision_needs import ClipConfig
+from longtake.nets.linear import KINDS, SCALE, quantized
 from longtake.nets.names import Names, adopted
 from longtake.nets.taehv import Taehv
-from longtake.nets.taehv_needs import TaehvConfig
-from longtake.nets.umt5 import UmT5
-from longtake.nets.umt5_needs import UmT5Config
-from longtake.nets.wan import keys, sizes, vae_names
+from longtake.nets.umt5 import StoredRows, UmT5
+from longtake.nets.umt5_keys import TABLE
+from longtake.nets.wan import sizes, vae_names
 from longtake.nets.wan.causal import arrange
 from longtake.nets.wan.dit import DiT
-from longtake.nets.wan.keys_diffusers import DIFFUSERS
-from longtake.nets.wan.keys_official import OFFICIAL
 from longtake.nets.wan.sizes import DiTConfig, Shape
 from longtake.nets.wan.vae import VaeConfig, WanVae
 from longtake.weights.catalog import BLOCKS
+from longtake.weights.quantize import NARROW, dequantize, per_row
 from longtake.weights.reader import SAFETENSORS, Weights, open_weights
 
 Files = Mapping[str, Sequence[Path]]
@@ -43,8 +44,7 @@ Of "text", "vae", "image" and "taehv" those are loaded that are there. Other rol
 at."""
 _PORTION: Final = 1 << 26  # values read through one mapping: 256 MB of float32
 _FLOATS: Final = ("float32", "float16", "bfloat16")
-_CLIP_HEAD: Final = 80
-"""Channels of a head of ViT-H; shapes do not tell."""
+_ORDER: Final = ("text", "image", "conditioner", "transformer", "vae", "taehv")
 Net = TypeVar("Net", bound=nn.Module)
 
 
@@ -60,7 +60,9 @@ class Dtypes:
     """Of TAEHV too."""
 
 
-def load(files: Files, dtypes: Dtypes, home: str, *, streamed: bool = False) -> Parts:
+def load(
+    files: Files, dtypes: Dtypes, home: str, *, streamed: bool = False, raw: bool = False
+) -> Parts:
     """The nets, at `home`, by name:
 
         "text"         UmT5
@@ -71,40 +73,36 @@ def load(files: Files, dtypes: Dtypes, home: str, *, streamed: bool = False) -> 
         "vae"          WanVae; its encoder only for models that take an image
         "taehv"        Taehv
 
-    `streamed`: the transformer's blocks stay in its block files, and its
-    `block_source` reads them; close that. Raises BadInput for files that do not fit a net or each
-    other."""
-    conditioner, transformer = _dit(files["transformer"], dtypes.transformer, home, streamed)
-    config = transformer.config
-    wanted = _wanted(config, files)
+    `streamed`: blocks of nets in block files stay there, and each net's `block_source` reads them;
+    `close` those. `raw`: fp8 without scales is taken. Raises BadInput for files that do not fit a
+    net or each other."""
     nets: dict[str, nn.Module] = {}
-    if "text" in wanted:
-        nets["text"] = _text(_Shards(files["text"]), dtypes.text, home)
-    if "image" in wanted:
-        nets["image"] = _image(_Shards(files["image"]), config, dtypes.image, home)
-    nets |= {"conditioner": conditioner, "transformer": transformer}
-    if "vae" in wanted:
-        encodes = config.enter > config.leave
-        nets["vae"] = _vae(_Shards(files["vae"]), encodes, dtypes.vae, home)
-    if "taehv" in wanted:
-        nets["taehv"] = _tiny(_Shards(files["taehv"]), dtypes.vae, home)
-    return Parts(nets)
+    try:
+        conditioner, transformer = _dit(files["transformer"], dtypes, home, streamed, raw)
+        config = transformer.config
+        wanted = _wanted(config, files)
+        nets |= {"conditioner": conditioner, "transformer": transformer}
+        if "text" in wanted:
+            nets["text"] = _text(files["text"], dtypes.text, home, streamed, raw)
+        if "image" in wanted:
+            nets["image"] = _image(_Shards(files["image"], raw), config, dtypes.image, home)
+        if "vae" in wanted:
+            encodes = config.enter > config.leave
+            nets["vae"] = _vae(_Shards(files["vae"], raw), encodes, dtypes.vae, home)
+        if "taehv" in wanted:
+            nets["taehv"] = _tiny(_Shards(files["taehv"], raw), dtypes.vae, home)
+    except BaseException:
+        close(nets)
+        raise
+    return Parts({name: nets[name] for name in _ORDER if name in nets})
 
 
-def _dit(paths: Sequence[Path], kept: torch.dtype, home: str, streamed: bool) -> tuple[DiT, DiT]:
-    """The conditioner, and the rest of the transformer."""
-    if paths[0].name == BLOCKS:
-        return _wan_blocks.load(paths[0], home, streamed=streamed)
-    shards = _Shards(paths)
-    found = _read(shards)
-
-    def dtype(key: str) -> torch.dtype:
-        return torch.float32 if sizes.exact(key) else kept
-
-    def part(build: Callable[[], DiT]) -> DiT:
-        return _filled(_on_meta(build), shards, found.names, dtype, home)
-
-    return part(lambda: DiT(replace(found.config, layers=0))), part(lambda: _released(found.config))
+def close(nets: Mapping[str, nn.Module] | Parts) -> None:
+    """Let go of block files that nets read from."""
+    for net in nets.values():
+        source = getattr(net, "block_source", None)
+        if source is not None:
+            source.close()
 
 
 def _wanted(config: DiTConfig, files: Files) -> set[str]:
@@ -121,11 +119,27 @@ def _wanted(config: DiTConfig, files: Files) -> set[str]:
     return roles | needs
 
 
-def _read(shards: _Shards) -> keys.Found:
-    try:
-        return keys.read(shards.shapes, (OFFICIAL, DIFFUSERS))
-    except ValueError as error:
-        raise BadInput(f"{shards}: {error}.") from None
+# --- nets with blocks ----------------------------------------------------------------------------
+
+
+def _dit(
+    paths: Sequence[Path], dtypes: Dtypes, home: str, streamed: bool, raw: bool
+) -> tuple[DiT, DiT]:
+    """The conditioner, and the rest of the transformer."""
+    if paths[0].name == BLOCKS:
+        return _wan_blocks.load(paths[0], home, streamed=streamed)
+    shards = _Shards(paths, raw)
+    found = stored.transformer(shards.held)
+
+    def dtype(key: str) -> torch.dtype:
+        return torch.float32 if sizes.exact(key) else dtypes.transformer
+
+    def part(build: Callable[[], DiT]) -> DiT:
+        kind = stored.matrices(shards.held, found.names, sizes.matrix)
+        net = _in_8_bits(_on_meta(build), kind, sizes.matrix)
+        return _filled(net, shards, found.names, dtype, home)
+
+    return part(lambda: DiT(replace(found.config, layers=0))), part(lambda: _released(found.config))
 
 
 def _released(config: DiTConfig) -> DiT:
@@ -134,75 +148,59 @@ def _released(config: DiTConfig) -> DiT:
     return net
 
 
+def _text(paths: Sequence[Path], dtype: torch.dtype, home: str, streamed: bool, raw: bool) -> UmT5:
+    if paths[0].name == BLOCKS:
+        return _wan_blocks.load_text(paths[0], home, streamed=streamed)
+    shards = _Shards(paths, raw)
+    found = stored.text(shards.held)
+    net = _on_meta(lambda: UmT5(found.config))
+    (table,) = found.names[TABLE]
+    scale = shards.held.scales.get(table)
+    net.token_embedding = StoredRows(_wan_blocks.rows_of(shards.places[table], table, dtype, scale))
+    kind = stored.matrices(shards.held, found.names, umt5_needs.matrix)
+    net = _in_8_bits(net, kind, umt5_needs.matrix)
+    return _filled(net, shards, found.names, lambda _: dtype, home)
+
+
+def _in_8_bits(
+    net: Net, kind: str | None, is_matrix: Callable[[str, Shape], bool], at: str = "blocks."
+) -> Net:
+    """The net, on meta, with layers of such a kind in its blocks, whose names begin with `at`."""
+    if kind is not None:
+        kinds = {
+            key.removesuffix(".weight"): kind
+            for key, like in net.state_dict().items()
+            if key.startswith(at) and is_matrix(inside(key, at), tuple(like.shape))
+        }
+        quantized(net, kinds)
+    return net
+
+
 # --- the other nets ------------------------------------------------------------------------------
 
 
-def _text(shards: _Shards, dtype: torch.dtype, home: str) -> UmT5:
-    official = "token_embedding.weight" in shards.shapes
-    names = {} if official else {k: f"{v}.weight" for k, v in umt5.TRANSFORMERS.items()}
-    first = "blocks.0." if official else "encoder.block.0."
-
-    def size(part: str) -> Shape:
-        return shards.shape(first + names.get(part, f"{part}.weight"))
-
-    buckets, heads = size("pos_embedding.embedding")
-    rows, dim = size("attn.q")
-    other = "shared.weight" if "shared.weight" in shards.shapes else "encoder.embed_tokens.weight"
-    config = UmT5Config(
-        vocabulary=shards.shape("token_embedding.weight" if official else other)[0],
-        dim=dim,
-        heads=heads,
-        head_dim=rows // heads,
-        ffn_dim=size("ffn.fc1")[0],
-        layers=shards.count("blocks." if official else "encoder.block."),
-        buckets=buckets,
-    )
-    net = _on_meta(lambda: UmT5(config))
-    if official:
-        return _adopted(net, shards, _same(net), None, dtype, home)
-    table = umt5.names(config, shards.shapes)
-    return _adopted(net, shards, table, umt5.stored_twice, dtype, home)
-
-
 def _image(shards: _Shards, config: DiTConfig, dtype: torch.dtype, home: str) -> ClipVision:
-    official = "visual.cls_embedding" in shards.shapes
-    prefix = "visual." if official else _prefix(shards)
-    first = "transformer.0.mlp.0.weight" if official else "encoder.layers.0.mlp.fc1.weight"
-    patches = "patch_embedding.weight" if official else "embeddings.patch_embedding.weight"
-    places = "pos_embedding" if official else "embeddings.position_embedding.weight"
-    dim, _, patch, _ = shards.shape(prefix + patches)
-    tokens = shards.shape(prefix + places)[-2]
-    if dim != config.image_dim or dim % _CLIP_HEAD:
+    size = stored.image(shards.held)
+    if size.dim != config.image_dim:
         raise BadInput(
-            f"{shards} gives tokens of {dim} values; the transformer takes {config.image_dim}."
+            f"{shards} gives tokens of {size.dim} values; the transformer takes {config.image_dim}."
         )
-    net_config = ClipConfig(
-        image=math.isqrt(tokens - 1) * patch,
-        patch=patch,
-        dim=dim,
-        heads=dim // _CLIP_HEAD,
-        ffn_dim=shards.shape(prefix + first)[0],
-        layers=shards.count(prefix + ("transformer." if official else "encoder.layers.")) - 1,
-    )
-    net = _on_meta(lambda: ClipVision(net_config))
-    if official:
+    net = _on_meta(lambda: ClipVision(size))
+    if stored.IMAGE_MARKS[0] in shards.held.all:
         unused = clip_vision.not_needed
         table: Names = _same(net)
     else:
         unused = clip_vision.not_needed_there
-        table = clip_vision.names(net_config, shards.shapes)
-    return _adopted(net, shards, table, lambda key: unused(net_config, key), dtype, home)
-
-
-def _prefix(shards: _Shards) -> str:
-    there = any(key.startswith(clip_vision.PREFIX) for key in shards.shapes)
-    return clip_vision.PREFIX if there else ""
+        table = clip_vision.names(size, shards.held.shapes)
+    _fitting(net, shards, table, lambda key: unused(size, key))
+    kind = stored.image_matrices(shards.held, size)
+    net = _in_8_bits(net, kind, clip_vision_needs.matrix, clip_vision_needs.BLOCKS)
+    return _filled(net, shards, table, lambda _: dtype, home)
 
 
 def _vae(shards: _Shards, encodes: bool, dtype: torch.dtype, home: str) -> WanVae:
-    official = "decoder.head.0.gamma" in shards.shapes
-    width = shards.shape("decoder.head.0.gamma" if official else "decoder.norm_out.gamma")[0]
-    config = VaeConfig(base=width, encoder=encodes)
+    official = stored.VAE_MARKS[0] in shards.held.all
+    config = VaeConfig(base=stored.vae(shards.held).base, encoder=encodes)
     net = _on_meta(lambda: WanVae(config))
     only = _only_encodes if official else vae_names.only_encodes
     table = _same(net) if official else vae_names.names(config)
@@ -216,9 +214,7 @@ def _only_encodes(key: str) -> bool:
 
 
 def _tiny(shards: _Shards, dtype: torch.dtype, home: str) -> Taehv:
-    latent = shards.shape("decoder.1.weight")[1]
-    first, *others = (shards.shape(f"decoder.{i}.weight")[0] for i in (1, 8, 14, 20))
-    config = TaehvConfig(latent=latent, widths=(first, others[0], others[1], others[2]))
+    config = stored.taehv(shards.held)
     net = _on_meta(lambda: Taehv(config))
     net = _adopted(net, shards, _same(net), taehv.only_encodes, dtype, home)
     arrange(net)
@@ -229,37 +225,22 @@ def _tiny(shards: _Shards, dtype: torch.dtype, home: str) -> Taehv:
 
 
 class _Shards:
-    """One file or several, as one table. Raises BadInput."""
+    """One file or several, as one table."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.paths = tuple(paths)
-        self.shapes: dict[str, Shape] = {}
-        self.kinds: dict[str, str] = {}
+    def __init__(self, paths: Sequence[Path], raw: bool) -> None:
+        """Raises BadInput, also for 8-bit values that cannot be used."""
         self.places: dict[str, Path] = {}
-        for path in self.paths:
+        tensors: list[tuple[Path, str, tuple[str, Shape]]] = []
+        for path in paths:
             with open_weights(path) as weights:
                 found, kinds = weights.shapes(), weights.dtypes()
-            twice = sorted(found.keys() & self.shapes.keys())
-            if twice:
-                raise BadInput(f"{path} holds {twice[0]} once more: are these shards of one model?")
-            self.shapes |= found
-            self.kinds |= kinds
+            tensors += [(path, key, (kinds[key], shape)) for key, shape in found.items()]
             self.places |= dict.fromkeys(found, path)
+        self.held: Held = joined(paths, tensors)
+        stored.scaled(self.held, raw=raw)
 
     def __str__(self) -> str:
-        more = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
-        return f"{self.paths[0]}{more}" if self.paths else "an empty list of files"
-
-    def shape(self, key: str) -> Shape:
-        if key not in self.shapes:
-            raise BadInput(f"{self} is not what it should be: there is no {key}.")
-        return self.shapes[key]
-
-    def count(self, prefix: str) -> int:
-        """Numbered modules behind a prefix."""
-        return len(
-            {k[len(prefix) :].partition(".")[0] for k in self.shapes if k.startswith(prefix)}
-        )
+        return self.held.said
 
 
 class _Reading:
@@ -268,6 +249,7 @@ class _Reading:
 
     def __init__(self, shards: _Shards, stack: ExitStack) -> None:
         self._places, self._outer = shards.places, stack
+        self._scales = shards.held.scales
         self._open: dict[Path, Weights] = {}
         self._stack = stack.enter_context(ExitStack())
         self._values = 0
@@ -284,6 +266,16 @@ class _Reading:
         found = self._open[path].tensor(key)
         self._values += found.numel()
         return found
+
+    def wide(self, key: str) -> Tensor:
+        """The same, made wide again where it is in 8 bits."""
+        found = self.tensor(key)
+        scale = self._scales.get(key)
+        return found if scale is None else dequantize(found, self.tensor(scale))
+
+    def scale(self, key: str, rows: int) -> Tensor:
+        """The scales of a matrix in 8 bits, one for each row."""
+        return per_row(self.tensor(self._scales[key]), rows)
 
 
 def _on_meta(build: Callable[[], Net]) -> Net:
@@ -304,28 +296,43 @@ def _adopted(
     home: str,
 ) -> Net:
     """The net with the tensors of files whose names and sizes are checked first."""
-    there = {key: torch.empty(shape, device="meta") for key, shape in shards.shapes.items()}
+    _fitting(net, shards, names, unused)
+    return _filled(net, shards, names, lambda _: dtype, home)
+
+
+def _fitting(
+    net: nn.Module, shards: _Shards, names: Names, unused: Callable[[str], bool] | None
+) -> None:
+    """Raises BadInput where names or sizes are not a net's."""
+    shapes = shards.held.shapes
+    there = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
     try:
         adopted(net, names, there, unused)
     except ValueError as error:
         raise BadInput(f"{shards}: {error}.") from None
-    return _filled(net, shards, names, lambda _: dtype, home)
 
 
 def _filled(
     net: Net, shards: _Shards, names: Names, dtype: Callable[[str], torch.dtype], home: str
 ) -> Net:
     """The net, on meta before, with the tensors of files whose names and sizes are known to fit.
-    Raises BadInput for 8-bit values, whose scales lie elsewhere."""
-    state = {}
-    used = {shards.kinds[name] for key in net.state_dict() for name in names[key]}
-    if odd := sorted(used.difference(_FLOATS)):
+    Raises BadInput for values that are no numbers."""
+    state: dict[str, Tensor] = {}
+    wanted = net.state_dict()
+    used = {shards.held.kind(name) for key in wanted for name in names.get(key, ())}
+    if odd := sorted(used.difference(_FLOATS, NARROW)):
         raise BadInput(f"{shards} holds {', '.join(odd)}; only {', '.join(_FLOATS)} are read.")
     with ExitStack() as stack:
         reading = _Reading(shards, stack)
-        for key, like in net.state_dict().items():
-            parts = [reading.tensor(name) for name in names[key]]
-            whole = torch.cat(parts) if len(parts) > 1 else parts[0]
-            state[key] = whole.reshape(like.shape).to(device=home, dtype=dtype(key))
-    net.load_state_dict(state, assign=True)
+        for key, like in wanted.items():
+            if key not in names:  # of an 8-bit layer
+                (matrix,) = names[f"{key.removesuffix(SCALE)}weight"]
+                state[key] = reading.scale(matrix, len(like)).to(home)
+            elif like.dtype in KINDS.values():
+                state[key] = reading.tensor(names[key][0]).to(home)
+            else:
+                parts = [reading.wide(name) for name in names[key]]
+                whole = torch.cat(parts) if len(parts) > 1 else parts[0]
+                state[key] = whole.reshape(like.shape).to(device=home, dtype=dtype(key))
+    net.load_state_dict({k: _wan_blocks.aligned(v) for k, v in state.items()}, assign=True)
     return net.eval()

@@ -26,12 +26,19 @@ from longtake.nets.wan import needs, sizes, vae_needs
 from longtake.nets.wan.vae_needs import Tiles
 from longtake.offload._locked import layout, power
 
-_WORKSPACE: Final = 200 << 20  # of matrix products and convolutions, as measured for FlashVSR
-_HOLES: Final = 0.02  # of what torch has taken, between tensors; likewise
+_KERNELS: Final = 200 << 20  # of text encoder, transformer and VAE, beyond those of one net
+# Workspace of libraries, and holes between tensors as a part of what torch has taken; measured on
+# an H200 by benchmarks/generation/fits.py. Whole frames through the VAE leave large holes.
+_WORKSPACE: Final = 100 << 20
+_EIGHT_BITS: Final = 64 << 20  # more, where matrices are made wider again and again
+_VAE_WORKSPACE: Final = 64 << 20
+_HOLES: Final = 0.02
+_VAE_HOLES: Final = 0.14
+_LIBRARIES: Final = 480 << 20  # of the host: the same kernels, as they are loaded
 _GRAIN: Final = 512  # bytes: torch's allocator gives multiples of it
 _REMEMBERED: Final = 3  # latents that a sampler remembers, at most
 _MASK: Final = 4  # channels of an image's mask
-_REMADE: Final = 1 << 22  # values of an 8-bit matrix that are made again at a time (nets/linear.py)
+_REMADE: Final = 2048 + 31  # rows of an 8-bit matrix that are made wider at a time (nets/linear.py)
 
 
 def footprint(job: Job, where: Where) -> Footprint:
@@ -49,9 +56,8 @@ def of_stage(job: Job, where: Where, stage: Stage) -> Footprint:
     turns = [(name, *_pass(job, where, stage, name)) for name in _turns(job, stage)]
     found = []
     for name, state, activations in turns:
-        weights = _on_device(nets, name, where)
+        weights = _on_device(nets, name, where) + _staying(job, where, nets, stage, name)
         parked = _on_host(nets, where) + (_parked(job) if stage == "decode" else 0)
-        taken = weights + state + activations
         if not where.on_gpu:
             found.append(
                 Footprint(
@@ -62,12 +68,25 @@ def of_stage(job: Job, where: Where, stage: Stage) -> Footprint:
             continue
         found.append(
             Footprint(
-                context=CUDA_CONTEXT, weights=weights, block=_largest(nets), state=state,
-                activations=activations, workspace=_WORKSPACE + int(_HOLES * taken),
-                beside=CUDA_ON_HOST + _leaving(job), parked=parked,
+                context=CUDA_CONTEXT + _KERNELS, weights=weights, block=_largest(nets), state=state,
+                activations=activations,
+                workspace=_workspace(job, name, weights, state + activations),
+                beside=CUDA_ON_HOST + _LIBRARIES + _leaving(job), parked=parked,
             )
         )  # fmt: skip
     return max(found, key=lambda x: x.total)
+
+
+def _workspace(job: Job, name: str, weights: int, passing: int) -> int:
+    """Beside weights, state and activations."""
+    if name == "vae":
+        holes = _VAE_HOLES if job.tiles is None else _HOLES
+        return _VAE_WORKSPACE + int(_HOLES * weights + holes * passing)
+    eight = {
+        "text": job.text_matrices, "image": job.image_matrices, "transformer": job.matrices,
+    }  # fmt: skip
+    more = _EIGHT_BITS if eight.get(name) else 0
+    return _WORKSPACE + more + int(_HOLES * (weights + passing))
 
 
 def _turns(job: Job, stage: Stage) -> tuple[str, ...]:
@@ -94,8 +113,18 @@ def _on_device(nets: dict[str, Part], name: str, where: Where) -> int:
     part = nets[name]
     if where.offload == "swap" or not part.blocks:
         return sum(layout(part.tensors).used)
-    there = where.partition(part.blocks, stored=part.stored)
-    return there.device_bytes(part.slab, run(part.rest))
+    return where.partition_of(part).device_bytes(
+        part.slab, run(part.rest), phase=max(part.phases, default=None)
+    )
+
+
+def _staying(job: Job, where: Where, nets: dict[str, Part], stage: Stage, name: str) -> int:
+    """Of parts whose turn was before, and which did not leave."""
+    if where.offload == "resident":
+        return 0
+    before = stages(job)[: stages(job).index(stage)]
+    names = {turn for earlier in before for turn in _turns(job, earlier)} & set(where.stay)
+    return sum(_on_device(nets, other, where) for other in names - {name})
 
 
 def _on_host(nets: dict[str, Part], where: Where) -> int:
@@ -108,7 +137,7 @@ def _on_host(nets: dict[str, Part], where: Where) -> int:
             laid = layout(part.tensors)
             locked += laid.locked if where.on_gpu else sum(laid.used)
             continue
-        there = where.partition(part.blocks, stored=part.stored)
+        there = where.partition_of(part)
         disk = where.offload == "disk" and part.stored
         locked += there.host_bytes(part.slab, run(part.rest), keeps=not disk)
         if disk and there.device:
@@ -135,14 +164,15 @@ def _pass(job: Job, where: Where, stage: Stage, name: str) -> tuple[int, int]:
 
 def _text(job: Job) -> tuple[int, int]:
     found = umt5_needs.activations(job.text, job.text_tokens, job.text_dtype)
-    return 0, found + _remade(job.text_matrices, job.text_tokens, job.text.dim, job.text_dtype)
+    return 0, found + _remade(job.text_matrices, job.text_tokens, job.text.ffn_dim, job.text_dtype)
 
 
 def _image(job: Job) -> tuple[int, int]:
     """Beside the image as given, enlarged to CLIP's size and normed."""
-    return _given_image(job), clip_vision_needs.activations(job.image, job.image_dtype) + (
-        4 * 3 * job.image.image**2 * 4
-    )
+    image, dtype = job.image, job.image_dtype
+    remade = _remade(job.image_matrices, image.tokens, image.ffn_dim, dtype)
+    enlarged = 4 * 3 * image.image**2 * 4
+    return _given_image(job), clip_vision_needs.activations(image, dtype) + enlarged + remade
 
 
 def _encode(job: Job) -> tuple[int, int]:
@@ -211,12 +241,13 @@ def _given_image(job: Job) -> int:
     return prod(job.size) * 3 * (VALUE_BYTES["float32"] + 2)
 
 
-def _remade(matrices: str | None, rows: int, inputs: int, dtype: str) -> int:
-    """Some rows of an 8-bit matrix in float32, scaled and cast, and what they make of tokens."""
+def _remade(matrices: str | None, rows: int, widest: int, dtype: str) -> int:
+    """Some rows of an 8-bit matrix made wider, for float16 in float32 with and without their
+    scales, and what they make of `rows` tokens."""
     if matrices is None or VALUE_BYTES[matrices] > 1:
         return 0
-    e = VALUE_BYTES[dtype]
-    return _REMADE * (8 + (0 if e == 4 else e)) + rows * max(_REMADE // inputs, 32) * e
+    made, wide = VALUE_BYTES[dtype], 2 * 4 if dtype == "float16" else VALUE_BYTES[dtype]
+    return min(_REMADE, widest) * (widest * wide + rows * made)
 
 
 # --- on the host ---------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Named choices of knobs for Wan 2.1. No torch here.
 
-Numbers are those of the seeds' tables. A preset is pixels only: what two of them say about memory
-and speed decides where bytes lie, and so stands by itself, in `PLACEMENTS`.
+Numbers are those of the seeds' tables. What two of them say about memory and speed decides where
+bytes lie, and no pixel.
 """
 
 from __future__ import annotations
@@ -29,11 +29,13 @@ PRESETS: Final = (
         name="memory-optimized",
         about="the pictures of standard in 40 % of the GPU's memory",
         knobs=_STANDARD,
+        place={"vram_threshold_percent": 40},
     ),
     Preset(
         name="speed-optimized",
         about="the pictures of standard in 60 % of the GPU's memory",
         knobs=_STANDARD,
+        place={"vram_threshold_percent": 60},
     ),
     Preset(
         name="distilled-4step",
@@ -42,9 +44,3 @@ PRESETS: Final = (
     ),
 )
 """The first is the defaults. Four even steps of euler are the levels of the distilled models."""
-
-PLACEMENTS: Final[dict[str, Knobs]] = {
-    "memory-optimized": {"vram_threshold_percent": 40},
-    "speed-optimized": {"vram_threshold_percent": 60},
-}
-"""By preset: what `--place` would say for it. It changes no byte of a film."""

@@ -82,6 +82,35 @@ class Cache:
                 path.unlink(missing_ok=True)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """The prompts of a film, and what is known of them."""
+
+    prompts: tuple[Prompt, ...]
+    cache: Cache
+    found: tuple[Tensor, ...] | None
+    """Of each prompt, where all were in the cache."""
+
+    @staticmethod
+    def read(prompts: Sequence[Prompt], cache: Cache) -> Words:
+        found = [cache.get(prompt.text) for prompt in prompts]
+        there = tuple(x for x in found if x is not None)
+        return Words(
+            prompts=tuple(prompts), cache=cache, found=there if len(there) == len(found) else None
+        )
+
+    @property
+    def known(self) -> bool:
+        """Whether the text encoder has nothing to do."""
+        return self.found is not None
+
+    def embedded(self, parts: Parts, device: torch.device) -> Sequence[Tensor]:
+        """As `embeddings`."""
+        if self.found is not None:
+            return self.found
+        return embeddings(parts, self.prompts, device, self.cache)
+
+
 def embeddings(
     parts: Parts, prompts: Sequence[Prompt], device: torch.device, cache: Cache | None = None
 ) -> list[Tensor]:

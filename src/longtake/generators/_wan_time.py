@@ -12,7 +12,7 @@ counted: percents of a film of many steps. Blocks that come in turn: offload/_pa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Final
 
@@ -25,7 +25,9 @@ from longtake.nets.wan.sizes import DiTConfig
 from longtake.nets.wan.vae_needs import Half, Layer
 from longtake.offload._partition import Pace, first_seconds, pass_seconds
 
-_CONVOLUTIONS: Final = 0.5  # of the rate of matrix products; estimated
+# Of the rate of matrix products; measured on an H200
+_CONVOLUTIONS: Final = 0.5
+_WIDENED: Final = 0.7  # with 8-bit matrices that are made wider first
 _TERA, _GIGA = 1e12, 1e9
 
 
@@ -46,10 +48,20 @@ class Work:
 
 def block_work(config: DiTConfig, tokens: int) -> Work:
     """One sample through one block of the transformer."""
-    dim, told = config.dim, config.text_length + sizes.image_tokens(config)
+    phases = phase_work(config, tokens)
     return Work(
-        linear=2 * tokens * (6 * dim**2 + 2 * dim * config.ffn_dim) + 4 * told * dim**2,
-        attention=4 * tokens * (tokens + told) * dim,
+        linear=sum(work.linear for work in phases),
+        attention=sum(work.attention for work in phases),
+    )
+
+
+def phase_work(config: DiTConfig, tokens: int) -> tuple[Work, ...]:
+    """The same by phase, in the order of `sizes.PHASES`."""
+    dim, told = config.dim, config.text_length + sizes.image_tokens(config)
+    return (
+        Work(linear=8 * tokens * dim**2, attention=4 * tokens**2 * dim),
+        Work(linear=4 * (tokens + told) * dim**2, attention=4 * tokens * told * dim),
+        Work(linear=4 * tokens * dim * config.ffn_dim),
     )
 
 
@@ -155,6 +167,7 @@ class _Reached:
     """Parts of a peak."""
 
     gemm: float = 0.75
+    single: float = 0.75
     attention: float = 0.60
     eight: float = 1.8  # times the rate of gemm
 
@@ -163,23 +176,24 @@ def _rates(half: float, single: float, h2d: float, reached: _Reached) -> Rates:
     """From peaks in Tflop/s and GB/s; a disk of 3 GB/s is assumed."""
     gemm = half * reached.gemm * _TERA
     return Rates(
-        gemm=gemm, eight=gemm * reached.eight, single=single * reached.gemm * _TERA,
+        gemm=gemm, eight=gemm * reached.eight, single=single * reached.single * _TERA,
         attention=half * reached.attention * _TERA, h2d=h2d * _GIGA, disk=3 * _GIGA,
     )  # fmt: skip
 
 
 _SMALL, _LARGE = _Reached(), _Reached(attention=0.65)
-_H200 = _Reached(gemm=0.70, attention=0.55, eight=1.7)
+_H200 = _Reached(gemm=0.46, single=0.75, attention=0.57)
 GPUS: Final = {
     "NVIDIA GeForce RTX 3060": _rates(25.5, 12.7, 25, _SMALL),
     "NVIDIA GeForce RTX 4060": _rates(30.2, 15.1, 12.5, _SMALL),
     "NVIDIA GeForce RTX 4080": _rates(97.5, 48.7, 25, _LARGE),
     "NVIDIA GeForce RTX 4090": _rates(165.2, 82.6, 25, _LARGE),
     "NVIDIA RTX 6000 Ada Generation": _rates(364.2, 91.1, 25, _LARGE),
-    "NVIDIA H200": _rates(989, 67, 52, _H200),
+    "NVIDIA H200": _rates(989, 67, 55, _H200),
 }
 """By NVML's name. Peaks (dense, sums in float32) are the makers'; what is reached of them is
-estimated, for the RTX 4060 and 4090 and the H200 from what others have measured."""
+estimated, for the RTX 4060 and 4090 from what others have measured; the H200's is measured
+(benchmarks/generation), with what is done value by value."""
 
 
 def cpu_rates(cores: int) -> Rates:
@@ -229,11 +243,11 @@ class Seconds:
 
 
 def time_of(job: Job, where: Where, rates: Rates, *, eight_bit: bool = False) -> Seconds:
-    """`eight_bit`: kernels multiply 8-bit matrices as they are; else they are made again first,
-    which is no faster than bfloat16. Raises Usage for films there are not."""
+    """`eight_bit`: kernels multiply 8-bit matrices as they are; else they are made wider first,
+    which is slower than bfloat16. Raises Usage for films there are not."""
     nets, image = parts(job), job.config.image_dim is not None
     steps = _passes(job, where) * job.steps
-    there = where.partition(job.config.layers)
+    there = where.partition_of(nets["transformer"])
     at = pace(job, where, rates, eight_bit=eight_bit)
     one = pass_seconds(there, at)
     compute = there.blocks * at.compute
@@ -257,14 +271,25 @@ def pace(job: Job, where: Where, rates: Rates, *, eight_bit: bool = False) -> Pa
     """Seconds of a block of the transformer: of all branches that go through it at once."""
     fast = eight_bit and job.matrices is not None
     forward = forward_work(job.config, job.tokens)
-    seconds = _needed(forward, rates, job.matrices if fast and job.matrices else job.dtype)
+    dtype = job.matrices if fast and job.matrices else job.dtype
+    reached = 1.0 if fast or job.matrices is None else _WIDENED
+    seconds = _needed(forward, rates, dtype, reached)
     at_once = job.branches // _passes(job, where)
-    slab = parts(job)["transformer"].slab
+    work = phase_work(job.config, job.tokens)
+    return _pace(
+        parts(job)["transformer"], where, rates, at_once * seconds / job.config.layers,
+        [_needed(x, rates, job.dtype) for x in work],
+    )  # fmt: skip
+
+
+def _pace(part: Part, where: Where, rates: Rates, compute: float, shares: list[float]) -> Pace:
+    """Of a block that takes `compute` s, shared out to its phases."""
+    bus = where.bandwidth * rates.h2d
+    phases = [compute * share / sum(shares) for share in shares]
     return Pace(
-        compute=at_once * seconds / job.config.layers,
-        copy=slab / rates.h2d,
-        read=slab / rates.disk,
-    )
+        compute=compute, copy=part.slab / bus, read=part.slab / (where.bandwidth * rates.disk),
+        phases=tuple((took, size / bus) for took, size in zip(phases, part.phases, strict=True)),
+    )  # fmt: skip
 
 
 def _passes(job: Job, where: Where) -> int:
@@ -283,11 +308,14 @@ def _needed(work: Work, rates: Rates, dtype: str, reached: float = 1.0) -> float
 
 def _reading(job: Job, where: Where, rates: Rates, text: Part) -> float:
     """Prompts through the text encoder."""
-    there = where.partition(text.blocks, stored=text.stored)
-    at = Pace(
-        compute=_needed(text_work(job.text, job.text_tokens), rates, job.text_dtype),
-        copy=text.slab / rates.h2d,
-    )
+    there, whole = where.partition_of(text), text_work(job.text, job.text_tokens)
+    inner = job.text.heads * job.text.head_dim
+    attention = replace(whole, linear=2 * job.text_tokens * 4 * job.text.dim * inner)
+    work = attention, Work(linear=whole.linear - attention.linear)
+    at = _pace(
+        text, where, rates, _needed(whole, rates, job.text_dtype),
+        [_needed(x, rates, job.text_dtype) for x in work],
+    )  # fmt: skip
     return first_seconds(there, at) + job.branches * pass_seconds(there, at)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -11,6 +11,7 @@ from longtake.core.blocks import ALIGNED, VALUE_BYTES, up
 Shape = tuple[int, ...]
 Table = Mapping[str, Shape]
 """Key -> shape of a net's tensors."""
+_SCALE = "float32"  # of each row of an 8-bit matrix
 
 
 @dataclass(slots=True)
@@ -45,6 +46,20 @@ class Need:
 def stored(table: Table, dtype: str) -> int:
     """Bytes of tensors that are all kept in one dtype."""
     return sum(map(prod, table.values())) * VALUE_BYTES[dtype]
+
+
+def each_stored(
+    table: Table, dtype: str, matrices: str | None, is_matrix: Callable[[str, Shape], bool]
+) -> list[int]:
+    """Bytes of each tensor, its matrices in another dtype if given; an 8-bit one has a scale per
+    row behind it."""
+    found = []
+    for key, shape in table.items():
+        inside = matrices if matrices and is_matrix(key, shape) else None
+        found.append(prod(shape) * VALUE_BYTES[inside or dtype])
+        if inside and VALUE_BYTES[inside] == 1:
+            found.append(shape[0] * VALUE_BYTES[_SCALE])
+    return found
 
 
 def aligned(sizes: Iterable[int]) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from longtake.core.blocks import VALUE_BYTES
-from longtake.nets._live import Shape, affine, aligned, stored
+from longtake.nets._live import Shape, affine, aligned, each_stored, stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +40,8 @@ class ClipConfig:
 
 
 VIT_H: Final = ClipConfig()
+BLOCKS: Final = "visual.transformer."
+"""Begins the names of the tensors of blocks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +64,7 @@ def tensors(sizes: ClipConfig) -> dict[str, Shape]:
     """Key -> shape of all tensors, under their official names."""
     table = rest_tensors(sizes)
     for number in range(sizes.layers):
-        at = f"visual.transformer.{number}"
+        at = f"{BLOCKS}{number}"
         table |= {f"{at}.{key}": shape for key, shape in block_tensors(sizes).items()}
     return table
 
@@ -90,8 +92,20 @@ def rest_tensors(sizes: ClipConfig) -> dict[str, Shape]:
     }
 
 
-def weights(sizes: ClipConfig, dtype: str) -> Weights:
-    block = aligned(stored({key: x}, dtype) for key, x in block_tensors(sizes).items())
+def matrix(key: str, shape: Shape) -> bool:  # noqa: ARG001 -- as of other nets
+    """Whether a tensor of a block is one of its matrices: what an 8-bit format is for."""
+    return len(shape) == 2
+
+
+def tensor_sizes(sizes: ClipConfig, dtype: str, matrices: str | None = None) -> list[int]:
+    """Bytes of all tensors; an 8-bit matrix of a block has a scale per row beside it."""
+    blocks = each_stored(block_tensors(sizes), dtype, matrices, matrix)
+    return [*each_stored(rest_tensors(sizes), dtype, None, matrix), *sizes.layers * blocks]
+
+
+def weights(sizes: ClipConfig, dtype: str, matrices: str | None = None) -> Weights:
+    """With tensors in `dtype`; the matrices of the blocks in another format if asked."""
+    block = aligned(each_stored(block_tensors(sizes), dtype, matrices, matrix))
     ends = stored(rest_tensors(sizes), dtype)
     return Weights(block=block, blocks=sizes.layers * block, ends=ends)
 

@@ -1,9 +1,9 @@
 """A linear layer whose matrix is kept in 8 bits, and how it is put into a net from outside.
 
-A value is its 8-bit number times the scale of its row (output channel). The reference path makes
-the matrix again, some rows at a time, and multiplies: right on every device, no faster than the
-layer it stands for, and never with the whole matrix at hand. How matrices are brought into 8 bits
-is no matter of nets; `same_names` reads what others have done.
+A value is its 8-bit number times the scale of its row (output channel). Some rows at a time are
+made as wide as what they are multiplied with, and the product is scaled: right on every device, a
+little slower than the layer it stands for, and never with the whole matrix at hand. How matrices
+are brought into 8 bits is no matter of nets.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ KINDS: Final[Mapping[str, torch.dtype]] = {
 SCALE: Final = "weight_scale"
 LEAST_ROWS: Final = 32
 """A product with fewer rows takes other ways through the libraries, and rounds differently."""
-_VALUES: Final = 1 << 22  # of the matrix that are made again at a time: 16 MiB in float32
+ROWS: Final = 2048
+"""Of the matrix (output channels) that are made wider at a time."""
 
 
 class QuantLinear(nn.Module):
@@ -40,17 +41,23 @@ class QuantLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] -> [..., out] in the dtype of x, which `bias` may have or not."""
-        chunks = row_chunks(*self.weight.shape)
-        if len(chunks) == 1:
-            return self._rows(x, chunks[0])
         found = x.new_empty(*x.shape[:-1], self.out_features)
-        for rows in chunks:
-            found[..., rows] = self._rows(x, rows)
+        for rows in row_chunks(self.out_features):
+            self._rows(x, rows, found[..., rows])
         return found
 
-    def _rows(self, x: Tensor, rows: slice) -> Tensor:
-        bias = None if self.bias is None else self.bias[rows].to(x.dtype)
-        return F.linear(x, self.matrix(rows).to(x.dtype), bias)
+    def _rows(self, x: Tensor, rows: slice, into: Tensor) -> None:
+        """bfloat16 and float32 hold an 8-bit number as it is, so that the scale can wait for the
+        product, whose sums are float32. Sums of unscaled numbers may be too large for float16."""
+        if x.dtype == torch.float16:
+            bias = None if self.bias is None else self.bias[rows].to(x.dtype)
+            into.copy_(F.linear(x, self.matrix(rows).to(x.dtype), bias))
+            return
+        made, scale = F.linear(x, self.weight[rows].to(x.dtype)), self.weight_scale[rows]
+        if self.bias is None:
+            torch.mul(made, scale, out=into)
+        else:
+            torch.addcmul(self.bias[rows].float(), made, scale, out=into)
 
     def matrix(self, rows: slice = slice(None)) -> Tensor:
         """Rows of the matrix, float32."""
@@ -65,12 +72,10 @@ def _kept(values: Tensor) -> nn.Parameter:
     return nn.Parameter(values, requires_grad=False)
 
 
-def row_chunks(rows: int, inputs: int) -> list[slice]:
-    """Runs of rows that are made again together; none has fewer than LEAST_ROWS unless the matrix
-    has."""
-    size = max(_VALUES // inputs // LEAST_ROWS, 1) * LEAST_ROWS
-    count = max((rows + size - LEAST_ROWS) // size, 1)
-    return [slice(i * size, rows if i == count - 1 else (i + 1) * size) for i in range(count)]
+def row_chunks(rows: int) -> list[slice]:
+    """Runs of ROWS rows; none has fewer than LEAST_ROWS unless the matrix has."""
+    count = max((rows + ROWS - LEAST_ROWS) // ROWS, 1)
+    return [slice(i * ROWS, rows if i == count - 1 else (i + 1) * ROWS) for i in range(count)]
 
 
 # --- from outside --------------------------------------------------------------------------------
@@ -109,41 +114,3 @@ def quantized(net: nn.Module, kinds: Mapping[str, str]) -> None:
             new.bias.data = new.bias.data.to(old.bias.dtype)
         above, _, own = name.rpartition(".")
         setattr(net.get_submodule(above), own, new.train(old.training))
-
-
-# --- files of others -----------------------------------------------------------------------------
-
-_THEIRS: Final = ("scale_weight", SCALE)
-_USELESS: Final = ("scale_input", "input_scale", "scaled_fp8")
-"""For matrices of tokens in 8 bits as well, which are not made here; and a mark of the format."""
-
-
-def same_names(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a community's file with 8-bit matrices under the names and in the shapes that
-    QuantLinear has; what it does not need is left out, all else stays as it is.
-
-    ComfyUI writes `scale_weight`, LightX2V and newer ComfyUI files `weight_scale`; one scale for
-    the whole matrix, or one per row, [out] or [out, 1]. Raises ValueError for others. Sources:
-    https://github.com/comfyanonymous/ComfyUI, comfy/ops.py (scaled_fp8_ops);
-    https://github.com/ModelTC/LightX2V, lightx2v/common/ops/mm/mm_weight.py.
-    """
-    state: dict[str, Tensor] = {}
-    for name, value in given.items():
-        layer, _, own = name.rpartition(".")
-        if own in _USELESS:
-            continue
-        matrix = given.get(f"{layer}.weight" if layer else "weight")
-        if own in _THEIRS and matrix is not None:
-            state[f"{layer}.{SCALE}" if layer else SCALE] = _per_row(name, value, matrix.shape[0])
-        else:
-            state[name] = value
-    return state
-
-
-def _per_row(name: str, scale: Tensor, rows: int) -> Tensor:
-    """A scale or scales as float32 [rows]."""
-    if scale.numel() == 1:
-        return scale.float().reshape(1).expand(rows).contiguous()
-    if scale.numel() != rows or max(scale.shape) != rows:
-        raise ValueError(f"{name} is {list(scale.shape)}: one scale or one for each of {rows} rows")
-    return scale.float().reshape(rows).contiguous()

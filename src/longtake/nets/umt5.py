@@ -8,9 +8,9 @@ Scores are not scaled. The bias of a block depends on the head and on the bucket
 between two tokens: 16 buckets each way, 8 for single distances, 8 that grow up to 128. Wan pads to
 512 tokens and cuts the result to the true length, which is the same as not to pad.
 
-Names of parameters are those of `models_t5_umt5-xxl-enc-bf16.pth`; `TRANSFORMERS` and `names` say
-where they lie in a file of the transformers library. The embedding is a fifth of the weights and
-may stay on the host: `embed` is a step of its own.
+Names of parameters are those of `models_t5_umt5-xxl-enc-bf16.pth`; `umt5_keys.py` says where they
+lie in a file of the transformers library. The embedding is a fifth of the weights, of which a
+prompt takes a few rows: `StoredRows` in its place reads them where they lie.
 
 Source: https://github.com/Wan-Video/Wan2.1, wan/modules/t5.py; T5 https://arxiv.org/abs/1910.10683;
 umT5 https://arxiv.org/abs/2304.09151. This module knows no tokenizer.
@@ -19,16 +19,15 @@ umT5 https://arxiv.org/abs/2304.09151. This module knows no tokenizer.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from longtake.nets.names import Names
-from longtake.nets.umt5_needs import UmT5Config
+from longtake.nets.umt5_needs import PHASES, UmT5Config
 
 _HALF_LIMIT: Final = torch.finfo(torch.float16).max - 1000
 
@@ -114,6 +113,8 @@ class Distances(nn.Module):
 class Block(nn.Module):
     """[B, L, dim] -> the same."""
 
+    phases: ClassVar = PHASES
+
     def __init__(self, config: UmT5Config) -> None:
         super().__init__()
         self.norm1 = RMSNorm(config.dim, config.eps)
@@ -122,9 +123,35 @@ class Block(nn.Module):
         self.ffn = FeedForward(config)
         self.pos_embedding = Distances(config)
 
+    def __iter__(self) -> Iterator[Callable[[Tensor, Sight], Tensor]]:
+        """Its phases."""
+        return (getattr(self, name) for name in self.phases)
+
     def forward(self, x: Tensor, sight: Sight) -> Tensor:
-        x = _finite(x + self.attn(self.norm1(x), self.pos_embedding(sight)))
+        for phase in self:
+            x = phase(x, sight)
+        return x
+
+    def attention(self, x: Tensor, sight: Sight) -> Tensor:
+        return _finite(x + self.attn(self.norm1(x), self.pos_embedding(sight)))
+
+    def feed_forward(self, x: Tensor, sight: Sight) -> Tensor:  # noqa: ARG002 -- as all phases
         return _finite(x + self.ffn(self.norm2(x)))
+
+
+class StoredRows(nn.Module):
+    """In the place of `token_embedding`: rows of a table that is no part of the net, and is never
+    moved with it."""
+
+    def __init__(self, read: Callable[[Tensor], Tensor]) -> None:
+        """`read`: ids int64 [N], on the CPU -> rows [N, dim] there."""
+        super().__init__()
+        self._read = read
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """[B, L] -> [B, L, dim], on the CPU."""
+        rows = self._read(ids.cpu().flatten())
+        return rows.view(*ids.shape, rows.shape[-1])
 
 
 class UmT5(nn.Module):
@@ -133,7 +160,7 @@ class UmT5(nn.Module):
     def __init__(self, config: UmT5Config) -> None:
         super().__init__()
         self.config = config
-        self.token_embedding = nn.Embedding(config.vocabulary, config.dim)
+        self.token_embedding: nn.Module = nn.Embedding(config.vocabulary, config.dim)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.dim, config.eps)
 
@@ -146,9 +173,11 @@ class UmT5(nn.Module):
         return self.finish(x)
 
     def embed(self, ids: Tensor) -> Tensor:
-        """[B, L] -> [B, L, dim], where the embedding lies."""
-        made: Tensor = self.token_embedding(ids.to(self.token_embedding.weight.device))
-        return made
+        """[B, L] -> [B, L, dim], where the ids are; the table may lie elsewhere."""
+        table = self.token_embedding
+        there = ids.to(table.weight.device) if isinstance(table, nn.Embedding) else ids
+        made: Tensor = table(there)
+        return made.to(ids.device)
 
     def sight(self, length: int, mask: Tensor | None, device: torch.device) -> Sight:
         """What tokens see of each other, on `device`."""
@@ -180,39 +209,3 @@ def distance_buckets(length: int, buckets: int, reach: int) -> Tensor:
 def _finite(x: Tensor) -> Tensor:
     """float16 is too narrow for some of the sums."""
     return x.clamp(-_HALF_LIMIT, _HALF_LIMIT) if x.dtype == torch.float16 else x
-
-
-# --- files of the transformers library -----------------------------------------------------------
-
-TRANSFORMERS: Final = {
-    "norm1": "layer.0.layer_norm",
-    "attn.q": "layer.0.SelfAttention.q",
-    "attn.k": "layer.0.SelfAttention.k",
-    "attn.v": "layer.0.SelfAttention.v",
-    "attn.o": "layer.0.SelfAttention.o",
-    "pos_embedding.embedding": "layer.0.SelfAttention.relative_attention_bias",
-    "norm2": "layer.1.layer_norm",
-    "ffn.gate.0": "layer.1.DenseReluDense.wi_0",
-    "ffn.fc1": "layer.1.DenseReluDense.wi_1",
-    "ffn.fc2": "layer.1.DenseReluDense.wo",
-}
-"""The parts of a block in UMT5EncoderModel."""
-_EMBEDDINGS: Final = ("shared.weight", "encoder.embed_tokens.weight")  # one tensor by two names
-
-
-def names(config: UmT5Config, keys: Collection[str]) -> Names:
-    """Where the parameters lie in a file of UMT5EncoderModel with these keys."""
-    first, second = _EMBEDDINGS
-    table = {
-        "token_embedding.weight": (first if first in keys or second not in keys else second,),
-        "norm.weight": ("encoder.final_layer_norm.weight",),
-    }
-    for i in range(config.layers):
-        for ours, theirs in TRANSFORMERS.items():
-            table[f"blocks.{i}.{ours}.weight"] = (f"encoder.block.{i}.{theirs}.weight",)
-    return table
-
-
-def stored_twice(key: str) -> bool:
-    """Whether such a file may hold that tensor beside those of `names`."""
-    return key in _EMBEDDINGS

@@ -8,14 +8,13 @@ attention takes no bias).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from typing import Final
 
 from longtake.core.blocks import VALUE_BYTES
-from longtake.nets._live import Shape, aligned, stored
+from longtake.nets._live import Shape, aligned, each_stored, stored
 
-_SCALE: Final = 4  # bytes, float32, for each row of an 8-bit matrix
 _SEEDS: Final = 16  # bytes of attention's unused random state
 _LANES: Final = 8  # values: rows of a bias are filled up to a multiple of it
 
@@ -56,7 +55,7 @@ class Weights:
     blocks: int
     """Of all."""
     embedding: int
-    """Of the tokens: may stay on the host."""
+    """Of the tokens: stays where it is stored."""
     ends: int
     """The norm behind the blocks."""
 
@@ -91,12 +90,25 @@ def block_tensors(sizes: UmT5Config) -> dict[str, Shape]:
     }
 
 
+PHASES: Final = {
+    "attention": ("norm1", "attn", "pos_embedding"),
+    "feed_forward": ("norm2", "ffn"),
+}
+"""What a block does, one after the other, and the tensors that each reads, by what their names
+begin with."""
+
+
 def rest_tensors(sizes: UmT5Config) -> dict[str, Shape]:
     """What stands before and behind the blocks."""
     return {
         "token_embedding.weight": (sizes.vocabulary, sizes.dim),
         "norm.weight": (sizes.dim,),
     }
+
+
+def kept_tensors(sizes: UmT5Config) -> dict[str, Shape]:
+    """The same without the table of tokens, whose rows are read where it is stored."""
+    return {k: s for k, s in rest_tensors(sizes).items() if k != "token_embedding.weight"}
 
 
 def matrix(key: str, shape: Shape) -> bool:
@@ -106,13 +118,12 @@ def matrix(key: str, shape: Shape) -> bool:
 
 def block_sizes(sizes: UmT5Config, dtype: str, matrices: str | None = None) -> list[int]:
     """Bytes of the tensors of one block; an 8-bit matrix has a scale per row beside it."""
-    found = []
-    for key, shape in block_tensors(sizes).items():
-        inside = VALUE_BYTES[matrices if matrices and matrix(key, shape) else dtype]
-        found.append(prod(shape) * inside)
-        if matrices and inside == 1 and matrix(key, shape):
-            found.append(shape[0] * _SCALE)
-    return found
+    return table_sizes(block_tensors(sizes), dtype, matrices)
+
+
+def table_sizes(table: Mapping[str, Shape], dtype: str, matrices: str | None = None) -> list[int]:
+    """The same of some of a block's tensors."""
+    return each_stored(table, dtype, matrices, matrix)
 
 
 def weights(sizes: UmT5Config, dtype: str, matrices: str | None = None) -> Weights:

@@ -33,9 +33,11 @@ from longtake.offload._flat import (
     tensors_of,
 )
 from longtake.offload._host import Host
-from longtake.offload._partition import Partition, partition
+from longtake.offload._partition import Granularity, Partition, partition
+from longtake.offload._phases import Phase, phases, whole
 from longtake.offload._reads import ReadAhead
-from longtake.offload._stream import Streamed
+from longtake.offload._stream import Feed, Streamed
+from longtake.offload._throttle import ThrottledFeed, ThrottledSource
 from longtake.offload._turns import Guest, Waiting, turns
 
 
@@ -48,14 +50,22 @@ class Wanted:
     slots: int
     workers: int
     read_ahead: int
+    granularity: Granularity = "block"
+    bandwidth: float = 1.0
+    stay: tuple[str, ...] = ()
 
-    def of(self, blocks: int) -> Partition:
+    def __post_init__(self) -> None:
+        if not 0 < self.bandwidth <= 1:
+            raise Usage(f"bandwidth={self.bandwidth} must be above 0 and at most 1.")
+
+    def of(self, blocks: int, phases: int) -> Partition:
         return partition(
             blocks,
             resident=self.resident,
             host=self.host,
             slots=self.slots,
             read_ahead=self.read_ahead,
+            phases=phases,
         )
 
 
@@ -83,7 +93,7 @@ def attached(model: nn.Module, device: str, wanted: Wanted) -> Iterator[nn.Modul
                         guests[name] = _Net(net, device, wanted, undo, keeps=True)
                     else:
                         guests[name] = Waiting([*net.parameters(), *net.buffers()], device)
-                undo.enter_context(turns(model, guests))
+                undo.enter_context(turns(model, guests, wanted.stay))
         yield model
 
 
@@ -112,11 +122,14 @@ class _Net:
         """`keeps`: it will enter more than once, so that resident blocks wait on the host too."""
         self._net, self._wanted, self._keeps = net, wanted, keeps
         self._blocks, self._source = _blocks(net), _source(net)
+        if self._source is not None and wanted.bandwidth < 1:
+            self._source = ThrottledSource(self._source, wanted.bandwidth)
         if self._source is None:
             self._wanted = replace(wanted, host=None)  # they are there already
-        self._where = self._wanted.of(len(self._blocks))
         self._copies, self._undo = copies_for(device), undo
         self._flat = _layout(self._blocks, self._source)
+        self._phases = self._cut()
+        self._where = self._wanted.of(len(self._blocks), len(self._phases))
         self._kept = self._fetched() if self._source else self._gathered()
         self._rooms = [self._host(self._flat.slab.bytes) for _ in range(self._where.read_ahead)]
         taken = {id(x) for block in self._blocks for x in tensors_of(block).values()}
@@ -124,7 +137,7 @@ class _Net:
         self._rest_flat = flat(self._rest)
         self._rest_host = self._moved(self._rest_flat, self._rest)
         self._reads: ReadAhead | None = None
-        self._streamed = Streamed(len(self._blocks), self._copies)
+        self._streamed = Streamed(len(self._blocks), self._copies, self._phases)
         if self._blocks:
             undo.callback(_outside()(partial(self._restore, net.get_submodule("blocks"))))
             net.blocks = self._streamed
@@ -141,52 +154,63 @@ class _Net:
         with ExitStack() as failed:
             failed.callback(self.leave)
             rest = self._copies.room(self._rest_flat.slab.bytes)
-            rest.copy_(self._rest_host, non_blocking=True)
+            self._copies.fill(rest, self._rest_host)
             become(self._rest, self._rest_flat.views(rest))
             there = self._residents()
-            slots = [self._room() for _ in range(self._where.slots)]
+            largest = max(phase.slab.bytes for phase in self._phases)
+            slots = [self._copies.room(largest) for _ in range(self._where.slots)]
             self._copies.open(slots)
-            self._streamed.open(there, [self._shell(slot) for slot in slots], self._feed())
+            self._streamed.open(there, [self._shells(slot) for slot in slots], self._feed())
             failed.pop_all()
 
     def leave(self) -> None:
-        self._streamed.close()
-        if self._reads is not None:
-            self._reads.close()
-            self._reads = None
-        self._copies.close()
-        become(self._rest, self._rest_flat.views(self._rest_host))
+        """Whatever fails, the rest of it is done."""
+        with ExitStack() as then:  # from the last one up
+            then.callback(become, self._rest, self._rest_flat.views(self._rest_host))
+            then.callback(self._copies.close)
+            if self._reads is not None:
+                then.callback(self._reads.close)
+                self._reads = None
+            self._streamed.close()
 
     def _residents(self) -> dict[int, nn.Module]:
         """The blocks of the device, there."""
         there: dict[int, nn.Module] = {}
         room = self._rooms[0] if self._rooms else None  # nothing is read ahead yet
         for i in self._where.device:
-            memory, own = self._room(), tensors_of(self._blocks[i])
+            memory, own = self._copies.room(self._flat.slab.bytes), tensors_of(self._blocks[i])
             if i in self._kept:
-                memory.copy_(self._kept[i], non_blocking=True)
+                self._copies.fill(memory, self._kept[i])
             elif self._source is not None:
                 room = room or Host(self._flat.slab.bytes)
                 self._read(i, room)
-                memory.copy_(room.tensor)
+                self._copies.fill(memory, room.tensor[: len(memory)])()
             else:
                 self._flat.fill(memory, own)
                 become(own, self._flat.views(memory))
-            there[i] = self._shell(memory)
+            there[i] = shell(self._blocks[0], self._flat.views(memory))
         return there
 
-    def _feed(self) -> _Fed:
+    def _feed(self) -> Feed:
         if self._where.disk and self._source is not None:
             self._reads = ReadAhead(
                 self._source, self._where.disk, self._rooms, self._wanted.workers
             )
-        return _Fed(self._where.streamed, self._kept, self._reads)
+        fed = _Fed(self._where.streamed, self._kept, self._reads)
+        share = self._wanted.bandwidth
+        return ThrottledFeed(fed, share) if share < 1 else fed
 
-    def _room(self) -> Tensor:
-        return self._copies.room(self._flat.slab.bytes)
+    def _shells(self, slot: Tensor) -> list[nn.Module]:
+        """Of each phase."""
+        laid = [self._flat.placed(phase.slab) for phase in self._phases]
+        return [shell(self._blocks[0], flat.views(slot)) for flat in laid]
 
-    def _shell(self, memory: Tensor) -> nn.Module:
-        return shell(self._blocks[0], self._flat.views(memory))
+    def _cut(self) -> tuple[Phase, ...]:
+        """A block whose class declares no phases comes in one."""
+        declared = getattr(type(self._blocks[0]), "phases", None) if self._blocks else None
+        if self._wanted.granularity == "block" or declared is None:
+            return whole(self._flat.slab)
+        return phases(self._flat.slab, declared)
 
     # --- the host ----------------------------------------------------------------------------
 

@@ -33,6 +33,10 @@ class Flat:
             found[field.name] = part.view(dtype).as_strided(shape, strides)
         return found
 
+    def placed(self, slab: Slab) -> Flat:
+        """Some of the tensors, where another slab has them."""
+        return Flat(slab, self.kinds)
+
     def fill(self, memory: Tensor, tensors: Named) -> None:
         """Write the values of tensors of these names there."""
         for name, view in self.views(memory).items():
@@ -67,13 +71,26 @@ def flat_as_stored(stored: Slab, tensors: Named) -> Flat:
 
 
 def shell(block: nn.Module, views: Named) -> nn.Module:
-    """A copy of the block that has these tensors for its own; no bytes are copied."""
+    """A copy of the block that has these tensors for its own; no bytes are copied. Those of other
+    names are empty, so that nothing can be computed with them."""
     placed: dict[int, Any] = {}
     for name, tensor in tensors_of(block).items():
-        view = views[name]
+        view = views[name] if name in views else torch.empty(0, dtype=tensor.dtype)
         parameter = isinstance(tensor, nn.Parameter)
         placed[id(tensor)] = nn.Parameter(view, requires_grad=False) if parameter else view
     return copy.deepcopy(block, placed)
+
+
+def empty(module: nn.Module) -> None:
+    """Let go of the module's values. Its tensors are others from now on: a view keeps what it was
+    made of, even where its `data` is replaced."""
+    for part in module.modules():
+        for name, own in part._parameters.items():
+            if own is not None:
+                part._parameters[name] = nn.Parameter(own.new_empty(0), requires_grad=False)
+        for name, value in part._buffers.items():
+            if value is not None:
+                part._buffers[name] = value.new_empty(0)
 
 
 def become(tensors: Named, views: Named | Callable[[Tensor], Tensor]) -> None:

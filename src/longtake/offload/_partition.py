@@ -8,6 +8,15 @@ Of `blocks` blocks R_g lie on the device and R_c on the host. A block takes t_c 
 to copy to the device and t_d s to read from the disk; all three go on at once:
 
     pass = max(blocks * t_c, (blocks - R_g) * t_x, (blocks - R_g - R_c) * t_d)
+
+Blocks may come phase by phase (`_phases.py`), into slots as large as the largest phase; on the host
+and on the device they lie as a whole. With two slots only the next phase is copied while one
+computes, and with t_c,k and t_x,k those of phase k a block that is streamed takes
+
+    sum over k of max(t_c,k, t_x,k+1) >= max(t_c, t_x)
+
+so that a phase of little to compute and much to copy is not hidden by the others, as it is in a
+whole block. Three slots make up for most of it.
 """
 
 from __future__ import annotations
@@ -16,12 +25,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final
+from typing import Final, Literal, get_args
 
 from longtake.core.errors import Usage
 
+Granularity = Literal["block", "phase"]
+"""What comes to the device at a time."""
 SLOTS: Final = (2, 3)
-"""Blocks that the ring on the device may hold: one computes while others come."""
+"""Blocks, or phases, that the ring on the device may hold: one computes while others come."""
 LEAST_AHEAD: Final = 2
 """Blocks that are read ahead, at least: one is copied while another is read."""
 
@@ -34,9 +45,11 @@ class Partition:
     host: tuple[int, ...]
     disk: tuple[int, ...]
     slots: int
-    """Blocks that the device holds beside its own: 0 where all lie there."""
+    """Blocks, or phases, that the device holds beside its own: 0 where all lie there."""
     read_ahead: int
     """Blocks that the host holds beside its own: 0 where none lies on the disk."""
+    phases: int = 1
+    """In which a block comes."""
 
     @property
     def blocks(self) -> int:
@@ -47,9 +60,13 @@ class Partition:
         """Those that come to the device in every pass, in order."""
         return tuple(sorted(self.host + self.disk))
 
-    def device_bytes(self, block: int, rest: int = 0) -> int:
-        """On the device, for blocks of `block` bytes (`Slab.bytes`) and `rest` of the net."""
-        return (len(self.device) + self.slots) * block + rest
+    def device_bytes(self, block: int, rest: int = 0, *, phase: int | None = None) -> int:
+        """On the device, for blocks of `block` bytes (`Slab.bytes`) and `rest` of the net. `phase`:
+        bytes of the largest phase (`_phases.phases`), if blocks come in several."""
+        if self.phases > 1 and phase is None:
+            raise ValueError("what comes in phases has slots as large as the largest phase")
+        slot = block if self.phases == 1 or phase is None else phase
+        return len(self.device) * block + self.slots * slot + rest
 
     def host_bytes(self, block: int, rest: int = 0, keeps: bool = False) -> int:
         """Page-locked on the host. `keeps`: those of the device wait there too, as for nets that
@@ -67,13 +84,20 @@ class Partition:
 
 
 def partition(
-    blocks: int, *, resident: int, host: int | None = None, slots: int = 2, read_ahead: int = 2
+    blocks: int,
+    *,
+    resident: int,
+    host: int | None = None,
+    slots: int = 2,
+    read_ahead: int = 2,
+    phases: int = 1,
 ) -> Partition:
     """`resident` blocks lie on the device, `host` (None: all) of the others on the host; numbers
-    above what there is mean all. Blocks for which there would be a slot each are resident. Raises
-    Usage for numbers out of range."""
+    above what there is mean all. `phases`: in which a block comes to the device; 1 where
+    granularity is "block" or the net's blocks declare none. Blocks for which there would be a slot
+    for each phase are resident. Raises Usage for numbers out of range."""
     check(resident=resident, host=host, slots=slots, read_ahead=read_ahead)
-    if blocks - resident <= slots:
+    if (blocks - resident) * phases <= slots:
         resident = blocks
     device = spread(resident, blocks)
     streamed = [i for i in range(blocks) if i not in set(device)]
@@ -86,11 +110,21 @@ def partition(
         disk=disk,
         slots=slots if streamed else 0,
         read_ahead=min(read_ahead, len(disk)),
+        phases=phases,
     )
 
 
-def check(*, resident: int, host: int | None, slots: int, read_ahead: int) -> None:
+def check(
+    *,
+    resident: int,
+    host: int | None,
+    slots: int,
+    read_ahead: int,
+    granularity: Granularity = "block",
+) -> None:
     """Raises Usage for numbers out of range."""
+    if granularity not in get_args(Granularity):
+        raise Usage(f"granularity={granularity} must be {' or '.join(get_args(Granularity))}.")
     if resident < 0 or (host is not None and host < 0):
         raise Usage(f"resident_blocks={resident} and host_blocks={host} must be 0 or more.")
     if slots not in SLOTS:
@@ -120,15 +154,29 @@ class Pace:
     """From page-locked memory to the device."""
     read: float = 0.0
     """From the disk, by all readers together: their bandwidth is one."""
+    phases: tuple[tuple[float, float], ...] = ()
+    """(compute, copy) of each phase, which add up to those of the block; empty: equal parts."""
+
+    def parts(self, count: int) -> tuple[tuple[float, float], ...]:
+        """Of a block that comes in so many phases."""
+        if count == 1 or not self.phases:
+            return ((self.compute / count, self.copy / count),) * count
+        if len(self.phases) != count:
+            raise ValueError(f"{len(self.phases)} phases have a pace, and a block has {count}")
+        return self.phases
 
 
 def pass_seconds(where: Partition, pace: Pace) -> float:
-    """A pass among others, the first block having come while the pass before computed.
+    """A pass among others, the first block having come while the pass before computed. Of blocks
+    that come in phases it is taken from `simulate`.
 
     What `simulate` finds is less than one block above it with 3 slots (2 if nothing lies on the
     device) and 3 blocks read ahead. With fewer, and two of the three about equal, nothing makes up
     for blocks that come at uneven distances: up to a tenth more.
     """
+    if where.phases > 1 and where.streamed:
+        ends = simulate(where, pace, 4)
+        return (ends[-1] - ends[-3]) / 2
     return max(
         where.blocks * pace.compute,
         len(where.streamed) * pace.copy,
@@ -140,7 +188,7 @@ def first_seconds(where: Partition, pace: Pace) -> float:
     """What the first pass takes more, about: nothing has come yet."""
     if not where.streamed:
         return 0.0
-    return pace.copy + (pace.read if where.disk else 0.0)
+    return pace.parts(where.phases)[0][1] + (pace.read if where.disk else 0.0)
 
 
 def resident_needed(blocks: int, compute: float, copy: float) -> int:
@@ -162,7 +210,7 @@ def simulate(where: Partition, pace: Pace, passes: int) -> list[float]:
     """When each pass ends, s after the first read begins: event by event, by the ring's own rules.
 
     A read waits for the one before and for room on the host, a copy for the one before, its read
-    and a slot that is free; a block for the one before and its copy.
+    and a slot that is free; a block, or a phase, for the one before and its copy.
     """
     return list(_ends(where, pace, passes))
 
@@ -170,7 +218,7 @@ def simulate(where: Partition, pace: Pace, passes: int) -> list[float]:
 def _ends(where: Partition, pace: Pace, passes: int) -> Iterator[float]:
     copies, reads, slots, rooms = 0.0, 0.0, [0.0] * where.slots, [0.0] * where.read_ahead
     device, disk, end = set(where.device), set(where.disk), 0.0
-    copied = read = 0
+    parts, copied, read = pace.parts(where.phases), 0, 0
     for _ in range(passes):
         for block in range(where.blocks):
             if block in device:
@@ -179,11 +227,12 @@ def _ends(where: Partition, pace: Pace, passes: int) -> Iterator[float]:
             arrived = 0.0
             if block in disk:
                 arrived = reads = max(reads, rooms[read % len(rooms)]) + pace.read
-            copies = max(copies, arrived, slots[copied % len(slots)]) + pace.copy
+            for compute, copy in parts:
+                slot = copied % len(slots)
+                copies = max(copies, arrived, slots[slot]) + copy
+                end = slots[slot] = max(end, copies) + compute
+                copied += 1
             if block in disk:
                 rooms[read % len(rooms)] = copies
                 read += 1
-            end = max(end, copies) + pace.compute
-            slots[copied % len(slots)] = end
-            copied += 1
         yield end

@@ -6,7 +6,7 @@ net works. Weights do not change, so nothing is copied back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -49,9 +49,10 @@ class Waiting:
 
 
 class _Turns:
-    def __init__(self, guests: Mapping[str, Guest]) -> None:
-        self._guests = guests
+    def __init__(self, guests: Mapping[str, Guest], stay: Collection[str]) -> None:
+        self._guests, self._stay = guests, stay
         self._there: str | None = None
+        self._staying: list[str] = []
 
     def bring(self, name: str) -> None:
         """Put a net on the device, in place of the one before."""
@@ -59,24 +60,36 @@ class _Turns:
 
         if name != self._there:
             with torch.inference_mode(False), torch.no_grad():
-                self.end()
-                self._guests[name].enter()
-                self._there = name
+                self._leave()
+                if name not in self._staying:
+                    self._guests[name].enter()
+                if name not in self._stay:
+                    self._there = name
+                elif name not in self._staying:
+                    self._staying.append(name)
 
     def end(self) -> None:
+        self._leave()
+        while self._staying:
+            self._guests[self._staying.pop()].leave()
+
+    def _leave(self) -> None:
         if self._there is not None:
             there, self._there = self._there, None
             self._guests[there].leave()
 
 
 @contextmanager
-def turns(model: nn.Module, guests: Mapping[str, Guest]) -> Iterator[None]:
-    """Let the container's nets take turns; on exit none is on the device."""
+def turns(
+    model: nn.Module, guests: Mapping[str, Guest], stay: Collection[str] = ()
+) -> Iterator[None]:
+    """Let the container's nets take turns; those named in `stay` do not leave when theirs is over.
+    On exit none is on the device."""
     import torch
 
     container: Any = model
     before: Callable[[str], None] = container.bring
-    taken = _Turns(guests)
+    taken = _Turns(guests, stay)
     container.bring = taken.bring
     try:
         yield

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from longtake.core.errors import Usage
-from longtake.offload._partition import check
+from longtake.offload._partition import Granularity, check
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,10 +34,18 @@ class Disk:
     read_ahead: int = 3
     """Blocks that are read before they are used, each with its memory on the host."""
 
+    granularity: Granularity = "block"
+    """What has a slot: a block, or a phase of it, where the net's blocks declare phases; those of
+    other nets come as a whole."""
+    bandwidth: float = 1.0
+    """Of what copies and reads could take of bus and disk, above 0: less leaves pauses."""
+    stay: tuple[str, ...] = ()
+    """Nets of a container that do not leave the device when their turn is over."""
+
     def __post_init__(self) -> None:
         check(
             resident=self.resident_blocks, host=self.host_blocks, slots=self.slots,
-            read_ahead=self.read_ahead,
+            read_ahead=self.read_ahead, granularity=self.granularity,
         )  # fmt: skip
         if self.disk_workers < 1:
             raise Usage(f"disk_workers={self.disk_workers} must be at least 1.")
@@ -55,7 +63,8 @@ class Disk:
 
         wanted = Wanted(
             resident=self.resident_blocks, host=self.host_blocks, slots=self.slots,
-            workers=self.disk_workers, read_ahead=self.read_ahead,
+            workers=self.disk_workers, read_ahead=self.read_ahead, granularity=self.granularity,
+            bandwidth=self.bandwidth, stay=self.stay,
         )  # fmt: skip
         with attached(model, device, wanted) as placed:
             yield placed

@@ -5,8 +5,8 @@ computing it, else `resident_blocks` of them stay on the device. What they are, 
 `_partition.py`. The nets of a container take turns on the device (`_turns.py`); those of them that
 have no `blocks` come as a whole.
 
-A block is brought as a whole: to wait for its attention, then for its feed-forward, a strategy
-would have to reach into the block's forward.
+Blocks that declare phases (`_phases.py`) may come phase by phase: smaller slots, and more of them
+to be hidden.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from longtake.offload._partition import LEAST_AHEAD, check
+from longtake.offload._partition import LEAST_AHEAD, Granularity, check
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,8 +34,19 @@ class Ring:
     slots: int = 2
     """2 or 3. With blocks on the device, 3 make up for the uneven distances of the others."""
 
+    granularity: Granularity = "block"
+    """What has a slot: a block, or a phase of it, where the net's blocks declare phases; those of
+    other nets come as a whole."""
+    bandwidth: float = 1.0
+    """Of what copies could take of the bus, above 0: less leaves pauses between them."""
+    stay: tuple[str, ...] = ()
+    """Nets of a container that do not leave the device when their turn is over."""
+
     def __post_init__(self) -> None:
-        check(resident=self.resident_blocks, host=None, slots=self.slots, read_ahead=LEAST_AHEAD)
+        check(
+            resident=self.resident_blocks, host=None, slots=self.slots, read_ahead=LEAST_AHEAD,
+            granularity=self.granularity,
+        )  # fmt: skip
 
     def home(self, device: str) -> str:  # noqa: ARG002 -- as all strategies
         return "cpu"
@@ -48,7 +59,8 @@ class Ring:
 
         wanted = Wanted(
             resident=self.resident_blocks, host=None, slots=self.slots, workers=_READERS,
-            read_ahead=LEAST_AHEAD,
+            read_ahead=LEAST_AHEAD, granularity=self.granularity, bandwidth=self.bandwidth,
+            stay=self.stay,
         )  # fmt: skip
         with attached(model, device, wanted) as placed:
             yield placed

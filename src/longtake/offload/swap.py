@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from longtake.offload._turns import Waiting, turns
@@ -15,7 +16,13 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Swap:
+    """`dataclasses.replace` makes others of it."""
+
+    stay: tuple[str, ...] = ()
+    """Nets that do not leave the device when their turn is over."""
+
     def home(self, device: str) -> str:  # noqa: ARG002 -- as all strategies
         return "cpu"
 
@@ -25,7 +32,7 @@ class Swap:
             name: Waiting([*net.parameters(), *net.buffers()], device)
             for name, net in model.named_children()
         }
-        with turns(model, guests):
+        with turns(model, guests, self.stay):
             yield model
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from longtake.core.machine import Machine
 from longtake.core.plan import Geometry, Placement, Recipe, Time
+from longtake.planner.wishes import STREAMED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,7 @@ def key(recipe: Recipe, placement: Placement, machine: Machine) -> str:
     """What a rate depends on, apart from the number of pixels."""
     device = placement.devices[0]
     gpu = next((g.name for g in machine.gpus if device == f"cuda:{g.index}"), "")
-    lies = [placement.offload, placement.state]
+    lies = [placement.offload, placement.state, *_numbers(placement)]
     return "|".join(
         [
             recipe.engine,
@@ -59,6 +60,16 @@ def key(recipe: Recipe, placement: Placement, machine: Machine) -> str:
             *([] if lies == ["resident", "device"] else lies),
         ]
     )
+
+
+def _numbers(placement: Placement) -> list[str]:
+    """Those that change the speed of blocks that come in turn."""
+    if placement.offload not in STREAMED:
+        return []
+    names = ("resident_blocks", "host_blocks", "granularity", "bandwidth")
+    usual = {f.name: f.default for f in fields(Placement)}
+    given = {name: getattr(placement, name) for name in names}
+    return [f"{name}={value}" for name, value in given.items() if value != usual[name]]
 
 
 class Calibration:

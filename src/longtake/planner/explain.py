@@ -92,11 +92,24 @@ def _placement(plan: Plan) -> Rows:
     return [
         ("devices", ", ".join(placement.devices)),
         ("frames per pass", f"{placement.step}; clips that wait between stages: {placement.queue}"),
-        (
-            "offload",
-            placement.offload + ("; state on the host" if placement.state == "host" else ""),
-        ),
+        ("offload", _offload(plan)),
     ]
+
+
+def _offload(plan: Plan) -> str:
+    placement = plan.placement
+    words = [placement.offload]
+    blocks = plan.outlook.blocks if plan.outlook else None
+    if placement.offload in ("ring", "disk"):
+        words.append(
+            f"{placement.resident_blocks} blocks of each net stay on the device"
+            if blocks is None
+            else f"of {blocks.blocks} blocks {blocks.device} on the device, {blocks.host} on the "
+            f"host, {blocks.disk} on the disk"
+        )
+    if placement.state == "host":
+        words.append("state on the host")
+    return "; ".join(words)
 
 
 def _memory(plan: Plan) -> Rows:

@@ -15,7 +15,7 @@ from longtake.core.media import Color, OutputFormat, VideoInfo
 from longtake.core.plan import Geometry, Placement, Plan, Recipe, Script, Segment, Time
 from longtake.core.ports import Author, Made
 from longtake.core.task import Generate, Limits
-from longtake.planner import choices, devices, fit, footprint, ladder
+from longtake.planner import choices, devices, fit, footprint, wishes
 from longtake.planner.calibration import Calibration, key
 from longtake.planner.choices import Crafts
 
@@ -36,9 +36,13 @@ def estimate(
     """
     author, draft = crafts.author, _draft(task, image, crafts, machine, limits)
     placements = _placements(draft, author, limits)
-    found = fit.first(draft, placements, author, machine, limits)
+    found = fit.chosen(draft, placements, author, machine, limits)
     if found is None:
         raise DoesNotFit(_misfit(draft, author, machine, limits))
+    if limits.place:
+        free = replace(limits, place={})
+        own = fit.chosen(draft, fit.rungs(draft, author), author, machine, free)
+        found = fit.wished(found, own, author, machine, limits)
     return timed(found, author, machine, known)
 
 
@@ -50,10 +54,10 @@ def freeze(plan: Plan, image: str) -> Plan:
 def timed(plan: Plan, author: Author, machine: Machine, known: Calibration) -> Plan:
     """The plan with the time that it will take: as such films took here, else by arithmetic."""
     took = known.time(key(plan.recipe, plan.placement, machine), plan.geometry)
-    seconds = author.seconds(plan, machine)
-    if took is None and seconds is not None:
-        took = Time(decode=0.0, compute=seconds, encode=0.0, total=seconds)
-    return replace(plan, time=took)
+    looked = author.outlook(plan, machine)
+    if took is None and looked.seconds is not None:
+        took = Time(decode=0.0, compute=looked.seconds, encode=0.0, total=looked.seconds)
+    return replace(plan, time=took, outlook=looked)
 
 
 def _draft(
@@ -89,7 +93,7 @@ def _draft(
     )
     grid = author.grid(knobs)
     placement = Placement(
-        devices=workers, offload="resident", step=grid.steps[0], queue=ladder.QUEUES[0],
+        devices=workers, offload="resident", step=grid.steps[0], queue=wishes.QUEUES[0],
         threads=max(1, machine.cores) if workers[0].startswith("cpu") else 1,
     )  # fmt: skip
     draft = Plan(
@@ -129,7 +133,7 @@ def _output(info: VideoInfo, chroma: str) -> OutputFormat:
 
 def _placements(plan: Plan, author: Author, limits: Limits) -> list[Placement]:
     grid = author.grid(plan.recipe.knobs)
-    return ladder.held(fit.rungs(plan, author), grid, limits.place)
+    return wishes.held(fit.rungs(plan, author), grid, limits.place)
 
 
 def _misfit(plan: Plan, author: Author, machine: Machine, limits: Limits) -> str:
@@ -137,10 +141,14 @@ def _misfit(plan: Plan, author: Author, machine: Machine, limits: Limits) -> str
     placements = _placements(plan, author, limits)
     nearest = fit.nearest(plan, placements, author, machine, limits)
     said = fit.lacking(nearest, machine, limits)
+    ways = {way for way, _ in author.grid(plan.recipe.knobs).placements}
+    need, have, _ = fit.budget(nearest, machine, limits)["RAM"]
+    if need > have and "ring" in ways and "disk" not in ways:
+        said += " Block files need less of it (`longtake weights convert`)."
     for change in author.leaner(plan.recipe.knobs, plan.geometry):
         knobs = {**plan.recipe.knobs, **change}
         leaner = _changed(plan, author, knobs)
-        if fit.first(leaner, placements, author, machine, limits) is not None:
+        if fit.chosen(leaner, placements, author, machine, limits) is not None:
             words = " ".join(f"{name}={value}" for name, value in change.items())
             return f"{said} It fits with --set {words}, which makes another film."
     needed = fit.budget(nearest, machine, limits)

@@ -5,16 +5,17 @@ Each needs less of the host's memory than the one before, or less of the GPU's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Literal
 
-from longtake.core.errors import Usage
 from longtake.core.plan import Geometry, Placement
 from longtake.core.ports import Grid
+from longtake.planner.wishes import QUEUES, STREAMED
 
+LEAST_SLOTS = 2
+SIZES: tuple[Literal["block", "phase"], ...] = ("block", "phase")  # of what comes at a time
 CLIP_BYTES = 16 << 20  # on a CPU a longer clip of output frames buys no speed
-QUEUES = (2, 1)  # clips waiting between two stages
 
 
 def rungs(
@@ -36,7 +37,8 @@ def rungs(
     return [
         rung
         for offload, state in places
-        for rung in _down(replace(first, offload=offload, state=state), steps)
+        for size in SIZES[: 1 + (grid.phases and offload in STREAMED)]
+        for rung in _down(replace(first, offload=offload, state=state, granularity=size), steps)
     ]
 
 
@@ -48,47 +50,31 @@ def _down(first: Placement, steps: tuple[int, ...]) -> Iterator[Placement]:
 
 
 def lower(ladder: list[Placement], placement: Placement) -> list[Placement]:
-    """The rungs under `placement`, in order. Frames per pass and queues never grow; weights and
-    state that lie where the ladder does not know of stay there."""
-    places = list(dict.fromkeys((p.offload, p.state) for p in ladder))
-    here = placement.offload, placement.state
+    """The rungs under `placement`, in order. Frames per pass, queues and blocks on device and host
+    never grow; weights and state that lie where the ladder does not know of stay there."""
+    places = list(dict.fromkeys((p.offload, p.state, p.granularity) for p in ladder))
+    here = placement.offload, placement.state, placement.granularity
     left = places[places.index(here) :] if here in places else [here]
     under = [
-        replace(placement, offload=offload, state=state, step=p.step, queue=p.queue)
-        for offload, state in left
+        replace(fewer, offload=offload, state=state, granularity=size, step=p.step, queue=p.queue)
+        for offload, state, size in left
+        for fewer in (_with_fewer(placement) if offload in STREAMED else (placement,))
         for p in ladder
         if p.step <= placement.step and p.queue <= placement.queue
     ]
     return [p for p in dict.fromkeys(under) if p != placement]
 
 
+def _with_fewer(placement: Placement) -> Iterator[Placement]:
+    """The same with half as many blocks in memory, and half of that, down to none."""
+    device, host, slots = placement.resident_blocks, placement.host_blocks, placement.slots
+    while True:
+        yield replace(placement, resident_blocks=device, host_blocks=host, slots=slots)
+        if not device and not host and slots == LEAST_SLOTS:
+            return
+        device, host, slots = device // 2, host // 2, LEAST_SLOTS
+
+
 def below(ladder: list[Placement], placement: Placement) -> Placement | None:
     """The next rung under `placement`, or None on the lowest."""
     return next(iter(lower(ladder, placement)), None)
-
-
-def held(ladder: list[Placement], grid: Grid, wishes: Mapping[str, Any]) -> list[Placement]:
-    """The ladder with what the user fixes by `--place`. Raises Usage for what there is not."""
-    offered: dict[str, tuple[Any, ...]] = {
-        "offload": tuple(dict.fromkeys(offload for offload, _ in grid.placements)),
-        "state": tuple(dict.fromkeys(state for _, state in grid.placements)),
-        "step": grid.steps,
-        "queue": QUEUES,
-    }
-    fixed = {}
-    for name, given in wishes.items():
-        if name not in offered:
-            raise Usage(f"--place {name}: there is {', '.join(offered)}.")
-        values = {str(value): value for value in offered[name]}
-        if str(given) not in values:
-            raise Usage(f"--place {name}={given}: this engine has {', '.join(values)}.")
-        fixed[name] = values[str(given)]
-    kept = dict.fromkeys(replace(rung, **fixed) for rung in ladder)
-    possible = [p for p in kept if (p.offload, p.state) in grid.placements]
-    if not possible:
-        raise Usage(f"--place {_words(wishes)}: this engine cannot do both at once.")
-    return possible
-
-
-def _words(wishes: Mapping[str, Any]) -> str:
-    return " ".join(f"{name}={value}" for name, value in wishes.items())

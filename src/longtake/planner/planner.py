@@ -27,7 +27,7 @@ from longtake.core.plan import (
 )
 from longtake.core.ports import Grid, Works
 from longtake.core.task import Limits, Upscale
-from longtake.planner import calibration, choices, devices, fit, ladder, segments
+from longtake.planner import calibration, choices, devices, fit, segments, wishes
 from longtake.planner.choices import Crafts
 from longtake.planner.geometry import film_rate, geometry_of, kept, reduces
 
@@ -50,6 +50,9 @@ def estimate(
     fitted = _fit(plan, crafts, machine, limits)
     if fitted is None:
         raise DoesNotFit(_misfit(plan, crafts, machine, limits))
+    if limits.place:
+        own = _fit(plan, crafts, machine, replace(limits, place={}))
+        fitted = fit.wished(fitted, own, crafts.engine, machine, limits)
     return fitted
 
 
@@ -117,7 +120,7 @@ def _draft(
         numerics=devices.numerics(workers, machine, crafts.engine, knobs),
     )
     placement = Placement(
-        devices=workers, offload="resident", step=grid.steps[0], queue=ladder.QUEUES[0],
+        devices=workers, offload="resident", step=grid.steps[0], queue=wishes.QUEUES[0],
         threads=max(1, machine.cores // len(workers) if workers[0].startswith("cpu") else 1),
     )  # fmt: skip
     draft = Plan(
@@ -214,13 +217,13 @@ def _cut(frames: int, length: int, grid: Grid, cuts: Sequence[int]) -> tuple[Seg
 
 
 def _fit(plan: Plan, crafts: Crafts, machine: Machine, limits: Limits) -> Plan | None:
-    """The plan on the first rung that fits, or None."""
-    return fit.first(plan, _ladder(plan, crafts, limits), crafts.engine, machine, limits)
+    """The plan under the placement that suits the machine, or None."""
+    return fit.chosen(plan, _ladder(plan, crafts, limits), crafts.engine, machine, limits)
 
 
 def _ladder(plan: Plan, crafts: Crafts, limits: Limits) -> list[Placement]:
     grid = crafts.engine.grid(plan.recipe.knobs)
-    return ladder.held(fit.rungs(plan, crafts.engine), grid, limits.place)
+    return wishes.held(fit.rungs(plan, crafts.engine), grid, limits.place)
 
 
 def _misfit(plan: Plan, crafts: Crafts, machine: Machine, limits: Limits) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from longtake.core.machine import CPU_FLAGS, Gpu, Machine
+from longtake.planner import host
 
-_CGROUP = Path("/sys/fs/cgroup")
+_CGROUP = host.GROUPS
 
 
 def survey() -> Machine:
     """The machine as this process may use it."""
     name, flags = _cpu()
-    total, free = _ram()
+    total, free = host.ram(_CGROUP)
     return Machine(
         cores=_cores(), ram=total, free_ram=free, cpu=name, flags=flags, gpus=gpus(), torch=torch()
     )
@@ -45,7 +44,7 @@ def gpus() -> tuple[Gpu, ...]:
 
 def installed() -> list[Gpu]:
     """The same, those included that CUDA_VISIBLE_DEVICES hides, numbered by NVML."""
-    with _nvml() as ask:
+    with nvml() as ask:
         if ask is None:
             return []
         driver = _text(ask.nvmlSystemGetDriverVersion())
@@ -62,12 +61,14 @@ def launch() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    names = "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"  # since torch 2.9, and before
+    if not any(name in os.environ for name in names):
+        os.environ |= dict.fromkeys(names, "expandable_segments:True")
 
 
 def vram_of_this_process(uuid: str) -> int | None:
     """Bytes that the driver counts for this process on a GPU: tensors, context and modules."""
-    with _nvml() as ask:
+    with nvml() as ask:
         if ask is None:
             return None
         handle = ask.nvmlDeviceGetHandleByUUID(uuid)
@@ -77,7 +78,7 @@ def vram_of_this_process(uuid: str) -> int | None:
 
 
 @contextmanager
-def _nvml() -> Iterator[Any]:
+def nvml() -> Iterator[Any]:
     """The library, ready to be asked; None where there is no driver."""
     try:
         import pynvml
@@ -141,61 +142,7 @@ def _cpu() -> tuple[str, tuple[str, ...]]:
 
 def _cores() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    quota = _read(_CGROUP / "cpu.max").split()
+    quota = host.read(_CGROUP / "cpu.max").split()
     if len(quota) == 2 and quota[0] != "max":
         return max(1, min(cores or 1, int(quota[0]) // int(quota[1])))
     return cores or 1
-
-
-def _ram() -> tuple[int, int]:
-    """Total and available bytes, the control group's limit included."""
-    fields = dict(line.split(":") for line in _read(Path("/proc/meminfo")).splitlines())
-    kib = {k: int(v.split()[0]) << 10 for k, v in fields.items()}
-    if sys.platform == "win32":
-        return _windows_ram()
-    total = kib.get("MemTotal") or _pages()
-    free = kib.get("MemAvailable", total)
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        most, now = _read(_CGROUP / limit).strip(), _read(_CGROUP / used).strip()
-        if most.isdigit() and now.isdigit() and int(most) < total:
-            total, free = int(most), min(free, max(0, int(most) - int(now)))
-    return total, free
-
-
-def _pages() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-class _MemoryStatus(ctypes.Structure):
-    """MEMORYSTATUSEX: https://learn.microsoft.com/windows/win32/api/sysinfoapi"""
-
-    _fields_ = [
-        ("dwLength", ctypes.c_uint32),
-        ("dwMemoryLoad", ctypes.c_uint32),
-        ("ullTotalPhys", ctypes.c_uint64),
-        ("ullAvailPhys", ctypes.c_uint64),
-        ("ullTotalPageFile", ctypes.c_uint64),
-        ("ullAvailPageFile", ctypes.c_uint64),
-        ("ullTotalVirtual", ctypes.c_uint64),
-        ("ullAvailVirtual", ctypes.c_uint64),
-        ("ullAvailExtendedVirtual", ctypes.c_uint64),
-    ]
-
-
-def _windows_ram() -> tuple[int, int]:
-    status = _MemoryStatus()
-    status.dwLength = ctypes.sizeof(status)
-    kernel: Any = getattr(ctypes, "windll").kernel32  # noqa: B009 - other systems have none
-    if not kernel.GlobalMemoryStatusEx(ctypes.byref(status)):
-        raise OSError("Windows does not say how much memory there is.")
-    return int(status.ullTotalPhys), int(status.ullAvailPhys)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError:
-        return ""

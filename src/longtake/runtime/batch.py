@@ -226,8 +226,8 @@ def _events(order: Order, film: Entry) -> Generator[Event]:
         yield Warned(message=words)
     film.target.parent.mkdir(parents=True, exist_ok=True)
     job = Job(
-        plan=plan, crafts=crafts, machine=machine, known=known, keep=order.keep,
-        restart=order.restart,
+        plan=plan, crafts=crafts, machine=machine, known=known, limits=order.limits,
+        keep=order.keep, restart=order.restart,
     )  # fmt: skip
     with closing(run(job)) as events:  # type: ignore[type-var]
         yield from events

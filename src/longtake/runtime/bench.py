@@ -35,7 +35,7 @@ from longtake.media.probe import probe
 from longtake.planner.calibration import Calibration
 from longtake.planner.choices import Crafts
 from longtake.planner.explain import explain
-from longtake.runtime import allocator, alone, sample, workfolder
+from longtake.runtime import allocator, alone, offloads, sample, workfolder
 from longtake.runtime.alone import Speed, remove
 from longtake.runtime.film import open_film
 from longtake.runtime.prepare import draft
@@ -253,7 +253,7 @@ def _stages(
     found = {}
     yield "decoding alone"
     found["decode"] = alone.speed(wish.repeats, lambda: alone.decode(frozen, film, seconds))
-    device, offload = plan.placement.devices[0], find("offload", plan.placement.offload)
+    device, offload = plan.placement.devices[0], offloads.placed(plan.placement)
     with crafts.engine.open(frozen, device, offload) as upscaler:
         yield "the model alone"
         found["compute"] = alone.speed(

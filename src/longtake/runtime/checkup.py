@@ -6,13 +6,13 @@ import importlib
 import os
 import platform
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Final
 
 import numpy as np
 
@@ -28,19 +28,16 @@ from longtake.core.ports import Sink
 from longtake.core.task import Limits, Upscale
 from longtake.media import encoders
 from longtake.nets.flashvsr.needs import flex_lacks
+from longtake.planner import host
 from longtake.planner.calibration import Calibration
 from longtake.planner.explain import bytes_
+from longtake.runtime import checkgpu, sight
+from longtake.runtime.check import Check
 from longtake.runtime.prepare import draft
 from longtake.runtime.run import Job, run
 
+_LITTLE_RAM: Final = 2 << 30  # bytes
 FRAMES, SIZE = 48, (320, 180)  # of the film that the speed is measured on
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    name: str
-    state: Literal["good", "note", "bad"]
-    says: str  # what was found and, unless good, what it costs and what to do
 
 
 def checks(machine: Machine, folder: Path) -> Iterator[Check]:
@@ -52,10 +49,7 @@ def checks(machine: Machine, folder: Path) -> Iterator[Check]:
     yield Check(
         name="processor", state="good", says=f"{machine.cpu}, {machine.cores} cores: {flags}"
     )
-    state: Literal["good", "note"] = "good" if machine.free_ram > 2 << 30 else "note"
-    yield Check(
-        name="RAM", state=state, says=f"{bytes_(machine.free_ram)} free of {bytes_(machine.ram)}"
-    )
+    yield _ram()
     free = shutil.disk_usage(folder).free
     yield Check(name="disk", state="good", says=f"{bytes_(free)} free in {folder}")
     for gpu in machine.gpus:
@@ -70,7 +64,9 @@ def checks(machine: Machine, folder: Path) -> Iterator[Check]:
             name="GPU", state="note", says="no NVIDIA GPU found: everything runs on the CPU"
         )
     yield _torch(machine)
+    yield from checkgpu.checks(machine)
     yield from _kernels(machine)
+    yield _locked(machine)
     lacking = encoders.missing()
     yield Check(
         name="libav",
@@ -118,12 +114,67 @@ def _kernels(machine: Machine) -> Iterator[Check]:
             else f"{half} is used: bfloat16 needs 8.0, not {major}.{minor}"
         )
         yield Check(name=f"numbers on GPU {gpu.index}", state="good", says=says)
-    given = os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "")
-    if machine.gpus and "expandable_segments:True" not in given:
-        says = (
-            f"PYTORCH_CUDA_ALLOC_CONF={given}: without expandable_segments:True plans are too low"
+    yield Check(name="operators", state="good", says=_OPERATORS)
+    yield _allocator(machine)
+
+
+_OPERATORS: Final = (
+    "attention of wan: torch's own, flash where the GPU has it; 8-bit matrices are made as wide as "
+    "what they are multiplied with. Sage, q8, sgl and vllm are not used: each is built for one "
+    "version of torch, and gives other bytes"
+)
+
+
+def _allocator(machine: Machine) -> Check:
+    """Whether torch's memory on a GPU grows in place, as plans take it to."""
+    wanted, name = "expandable_segments:True", "allocator"
+    given = os.environ.get("PYTORCH_ALLOC_CONF") or os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "")
+    if not machine.gpus:
+        return Check(name=name, state="good", says=f"{wanted}: not needed without a GPU")
+    if sys.platform == "win32":
+        says = f"{wanted}: torch has it on Linux only; leave a tenth of the GPU free (--vram)"
+        return Check(name=name, state="note", says=says)
+    if wanted in given:
+        return Check(name=name, state="good", says=f"{wanted}: set before torch is loaded")
+    says = (
+        f"PYTORCH_ALLOC_CONF or PYTORCH_CUDA_ALLOC_CONF is set to {given!r}, without {wanted}: "
+        f"memory frays and plans are too low. Unset it, or add that"
+    )
+    return Check(name=name, state="note", says=says)
+
+
+def _ram() -> Check:
+    """What is free, of the machine or of the control group, and whether it is short."""
+    now = host.look()
+    limited = now.ram < host.physical()
+    says = f"{bytes_(now.free)} free of {bytes_(now.ram)}"
+    says += ", the limit of the control group" if limited else ""
+    if now.pressure >= sight.PRESSED:
+        says += (
+            f"; tasks wait for memory {now.pressure:.0f} % of the time (PSI): close other programs"
         )
-        yield Check(name="allocator", state="note", says=says)
+    elif now.free <= _LITTLE_RAM:
+        says += f"; under {bytes_(_LITTLE_RAM)} large films and models do not fit: close others"
+    else:
+        return Check(name="RAM", state="good", says=says)
+    return Check(name="RAM", state="note", says=says)
+
+
+def _locked(machine: Machine) -> Check:
+    """How much memory may be page-locked: weights that wait for a GPU are."""
+    limit = host.lockable()
+    if not machine.gpus or limit is None:
+        why = "no GPU copies from it" if not machine.gpus else "no limit"
+        return Check(name="locked memory", state="good", says=why)
+    says = f"{bytes_(limit)} (ulimit -l)"
+    if limit >= machine.ram // 2:
+        return Check(name="locked memory", state="good", says=says)
+    says += (
+        "; NVIDIA's driver for Linux locks beyond it. Where a job says that the system would not "
+        "lock memory: ulimit -l unlimited, or docker run --ulimit memlock=-1"
+    )
+    return Check(name="locked memory", state="good" if not sight.shares_memory() else "note",
+                 says=says)  # fmt: skip
 
 
 def torch_check(machine: Machine) -> Check:

@@ -22,12 +22,13 @@ from longtake.core.plan import Plan, Segment
 from longtake.core.plugins import find
 from longtake.core.ports import Ledger
 from longtake.media.verify import part as check_part
-from longtake.runtime import recover
+from longtake.runtime import offloads, recover
 from longtake.runtime.film import open_film
 from longtake.runtime.measure import Usage, peak_ram, peak_vram
 from longtake.runtime.prepare import sink_for
-from longtake.runtime.segment import Advance, Line, Order, Sampled, render
+from longtake.runtime.segment import Advance, Line, Noticed, Order, Sampled, render
 from longtake.runtime.stages import Meter
+from longtake.runtime.watchdog import Watched
 
 
 @dataclass(slots=True)
@@ -44,7 +45,7 @@ class WorkerFailed(LongtakeError):
 
 
 def render_all(
-    plan: Plan, folder: Path, left: Sequence[Segment], ledger: Ledger
+    plan: Plan, folder: Path, left: Sequence[Segment], ledger: Ledger, watched: Watched
 ) -> Iterator[tuple[str, Any]]:
     """Make the segments `left` on all devices of the plan.
 
@@ -52,7 +53,9 @@ def render_all(
     for what a person should know: a worker died, ran out of memory, or tries a segment again.
     """
     waiting = list(reversed(left))
-    workers = [_start(plan, folder, device) for device in plan.placement.devices[: len(left)]]
+    workers = [
+        _start(plan, folder, device, watched) for device in plan.placement.devices[: len(left)]
+    ]
     try:
         while waiting or any(w.segments for w in workers):
             for worker in workers:
@@ -80,12 +83,12 @@ def _batch(waiting: list[Segment], workers: int) -> list[Segment]:
     return [waiting.pop() for _ in range(max(1, len(waiting) // (2 * workers)))]
 
 
-def _start(plan: Plan, folder: Path, device: str) -> _Worker:
+def _start(plan: Plan, folder: Path, device: str, watched: Watched) -> _Worker:
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(
-        target=_work, args=(there, plan.to_json(), str(folder), device), daemon=True,
-        name=f"longtake {device}",
+        target=_work, args=(there, plan.to_json(), str(folder), device, watched),
+        daemon=True, name=f"longtake {device}",
     )  # fmt: skip
     process.start()
     there.close()
@@ -146,13 +149,14 @@ def _stop(workers: list[_Worker]) -> None:
         worker.pipe.close()
 
 
-def _work(pipe: Connection, plan_json: str, folder: str, device: str) -> None:
+def _work(pipe: Connection, plan_json: str, folder: str, device: str, watched: Watched) -> None:
     """The life of a worker: one engine, segments until None comes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     plan = Plan.from_json(plan_json)
     engine = find("engines", plan.recipe.engine)
     recovery = recover.Recovery(plan=plan, engine=engine)
+    watch = watched.over(recovery, device)
     try:
         film = open_film(plan, Path(folder))
         sink = sink_for(plan.task.target, plan.task.codec)
@@ -161,8 +165,9 @@ def _work(pipe: Connection, plan_json: str, folder: str, device: str) -> None:
         while orders is not None:
             plan = recovery.plan
             try:
-                with engine.open(plan, device, find("offload", plan.placement.offload)) as upscaler:
-                    line = Line(film=film, upscaler=upscaler, sink=sink, meter=meter)
+                with engine.open(plan, device, offloads.placed(plan.placement)) as upscaler:
+                    watch.opened(meter.busy["compute"])
+                    line = Line(film=film, upscaler=upscaler, sink=sink, meter=meter, watch=watch)
                     while orders is not None:
                         _make(pipe, plan, line, orders, device)
                         orders = pipe.recv()
@@ -185,6 +190,9 @@ def _make(pipe: Connection, plan: Plan, line: Line, orders: list[Order], device:
         for step in steps:
             if isinstance(step, Advance):
                 pipe.send(("frames", (step.segment, step.frames)))
+                continue
+            if isinstance(step, Noticed):
+                pipe.send(("event", step.event))
                 continue
             if isinstance(step, Sampled):
                 continue

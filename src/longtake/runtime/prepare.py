@@ -96,12 +96,25 @@ def draft_generated(
     `only_plan`: weights need not be there, because nothing will be made.
     """
     _paths(task)
+    image = None if task.image is None else upright(probe(task.image))
+    return draft_seen(task, image, limits, machine, known, only_plan=only_plan)
+
+
+def draft_seen(
+    task: Generate,
+    image: tuple[int, int] | None,
+    limits: Limits,
+    machine: Machine,
+    known: Calibration,
+    *,
+    only_plan: bool = False,
+) -> tuple[Plan, Crafts]:
+    """The same where the picture was looked at already: nothing is opened. `image`: px of it."""
     crafts = replace(crafts_for(task), only_plan=only_plan)
-    image = None if task.image is None else _upright(probe(task.image))
     return generating.estimate(task, image, crafts, machine, limits, known), crafts
 
 
-def _upright(info: VideoInfo) -> tuple[int, int]:
+def upright(info: VideoInfo) -> tuple[int, int]:
     """Px of a picture as it is looked at."""
     size = round(info.width * info.sar), info.height
     return size if round(info.rotation / 90) % 2 == 0 else size[::-1]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
-from longtake.core.errors import NotANumber, OutOfMemory
+from longtake.core.errors import HostMemoryShort, NotANumber, OutOfMemory
 from longtake.core.events import Event, Replanned, Warned
-from longtake.core.plan import Memory, Plan, Segment
+from longtake.core.plan import Memory, Placement, Plan, Segment
 from longtake.core.ports import Works
 from longtake.core.task import Upscale
 from longtake.planner import fit, ladder
@@ -25,11 +26,20 @@ def memory_ran_out(error: BaseException) -> bool:
     )
 
 
-_SAID = "can't allocate memory", "CUDA error: out of memory"  # the latter: page-locked memory too
+_OF_EITHER = "CUDA error: out of memory"  # the GPU's own, or page-locked memory
+_SAID = "can't allocate memory", _OF_EITHER
 
 
 def disk_is_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+class Moved(Exception):
+    """No error: work stops between two steps, to go on under another placement."""
+
+    def __init__(self, plan: Plan, reason: str) -> None:
+        super().__init__(reason)
+        self.plan = plan
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,9 +49,12 @@ class Recovery:
     plan: Plan
     engine: Works
     doubted: int | None = None  # the segment that gave NaN once
+    left: set[Placement] = field(default_factory=set)  # placements that are not gone back to
 
     def after(self, error: Exception, segment: Segment) -> Event:
         """What to tell; `plan` is then the one to go on with. Raises where nothing helps."""
+        if isinstance(error, Moved):
+            return self._moved(error.plan, error)
         if isinstance(error, NotANumber):
             if self.doubted == segment.index:
                 raise NotANumber(f"{error.detail} Segment {segment.index}, twice.") from error
@@ -49,16 +62,20 @@ class Recovery:
             return Warned(message=f"{error} Segment {segment.index} is made once more.")
         if not memory_ran_out(error):
             raise error
-        self.plan = downgraded(self.plan, self.engine, error)
-        return Replanned(reason=str(error), placement=self.plan.placement)
+        return self._moved(downgraded(self.plan, self.engine, error), error)
+
+    def _moved(self, plan: Plan, why: Exception) -> Replanned:
+        self.left.add(self.plan.placement)
+        self.plan = plan
+        return Replanned(reason=str(why), placement=plan.placement)
 
 
 def downgraded(plan: Plan, engine: Works, error: BaseException) -> Plan:
-    """The plan on the next rung. Raises OutOfMemory where there is none."""
-    under = ladder.lower(fit.rungs(plan, engine), plan.placement)
-    plans = [fit.replaced(plan, placement, engine) for placement in under]
-    helping = [p for p in plans if _helps(p.memory, plan.memory, error)]
-    lower = next(iter(helping or plans), None)
+    """The plan on the next rung that needs less of what ran out, and no more of the GPU's memory if
+    there is such a one. Raises OutOfMemory where none helps."""
+    helping = [p for p in under(plan, engine) if _helps(p.memory, plan.memory, error)]
+    modest = [p for p in helping if p.memory.vram <= plan.memory.vram]
+    lower = next(iter(modest or helping), None)
     if lower is None:
         upscaled = isinstance(plan.task, Upscale)
         less = "a smaller --scale" if upscaled else "--set size= or frames= of less"
@@ -70,11 +87,18 @@ def downgraded(plan: Plan, engine: Works, error: BaseException) -> Plan:
     return lower
 
 
+def under(plan: Plan, engine: Works) -> Iterator[Plan]:
+    """The plan on each rung below its own, in order."""
+    for placement in ladder.lower(fit.rungs(plan, engine), plan.placement):
+        yield fit.replaced(plan, placement, engine)
+
+
 def _helps(lower: Memory, now: Memory, error: BaseException) -> bool:
     """Whether a rung needs less of what ran out: of the GPU's memory where torch says that it was
     that, of the host's where the system says so, of either where nobody does."""
     if type(error).__name__ == "OutOfMemoryError":
         return lower.vram < now.vram
-    if isinstance(error, OutOfMemory):
+    either = isinstance(error, OutOfMemory) or _OF_EITHER in str(error)
+    if either and not isinstance(error, HostMemoryShort):
         return lower.vram < now.vram or lower.ram < now.ram
     return lower.ram < now.ram

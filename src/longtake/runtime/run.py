@@ -17,6 +17,7 @@ from longtake.core.events import (
     Finished,
     Joined,
     SegmentDone,
+    Slowed,
     Started,
     Stepped,
     Verified,
@@ -24,21 +25,23 @@ from longtake.core.events import (
 )
 from longtake.core.machine import Machine
 from longtake.core.plan import Plan, Script, Segment
-from longtake.core.plugins import find
 from longtake.core.ports import Film
+from longtake.core.task import Limits
 from longtake.journal import Journal, load_plan, weigh
 from longtake.media.verify import part as check_part
 from longtake.media.verify import verify
 from longtake.planner.calibration import Calibration, Rate, key, megapixels
 from longtake.planner.choices import Crafts
 from longtake.planner.fit import disk_check
-from longtake.runtime import allocator, finished, measure, pool, recover, workfolder
+from longtake.runtime import allocator, finished, measure, offloads, pool, recover, workfolder
 from longtake.runtime import film as films
 from longtake.runtime.measure import Usage
+from longtake.runtime.observed import Observed, report
 from longtake.runtime.segment import (
     Advance,
     Desk,
     Line,
+    Noticed,
     Order,
     Progress,
     Sampled,
@@ -46,6 +49,7 @@ from longtake.runtime.segment import (
     render,
 )
 from longtake.runtime.stages import Meter
+from longtake.runtime.watchdog import Watch, Watched
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,9 +60,11 @@ class Job:
     crafts: Crafts
     machine: Machine
     known: Calibration
+    limits: Limits = field(default_factory=Limits)  # that the plan was made under
     keep: bool = False
     restart: bool = False
     meter: Meter = field(default_factory=Meter)
+    observed: Observed = field(default_factory=Observed)
     frames: int = 0  # made in this run
     began: float = field(default_factory=time.monotonic)
     working: float = 0.0  # when the first segment began
@@ -70,6 +76,10 @@ class Job:
         for stage, seconds in used.busy.items():
             self.meter.busy[stage] += seconds
         self.ram, self.vram = max(self.ram, used.ram), max(self.vram, used.vram or 0)
+
+    @property
+    def watched(self) -> Watched:
+        return Watched(machine=self.machine, known=self.known, limits=self.limits)
 
     @property
     def folder(self) -> Path:
@@ -138,11 +148,12 @@ def _on_one(
     job: Job, journal: Journal, film: Film, left: list[Segment], finished: int
 ) -> Iterator[Event]:
     recovery = recover.Recovery(plan=job.plan, engine=job.crafts.works)
+    watch = job.watched.over(recovery, job.plan.placement.devices[0])
     while left:
         plan = recovery.plan
         orders = [(segment, journal.part(segment)) for segment in left]
         try:
-            with _opened(job, plan, film, orders) as opened, closing(opened) as steps:
+            with _opened(job, plan, film, orders, watch) as made, closing(made) as steps:
                 for event in _committed(job, journal, steps, finished):
                     if isinstance(event, SegmentDone):
                         finished += event.stop - event.start
@@ -157,28 +168,36 @@ def _on_one(
 
 
 @contextmanager
-def _opened(job: Job, plan: Plan, film: Film, orders: Sequence[Order]) -> Iterator[Steps[Progress]]:
+def _opened(
+    job: Job, plan: Plan, film: Film, orders: Sequence[Order], watch: Watch
+) -> Iterator[Steps[Progress]]:
     """The making of parts under a placement, with the engine open."""
-    device, offload = plan.placement.devices[0], find("offload", plan.placement.offload)
+    device, offload = plan.placement.devices[0], offloads.placed(plan.placement)
     sink, meter = job.crafts.sink, job.meter
     if isinstance(plan.recipe.reading, Script):
         with job.crafts.author.open(plan, device, offload) as generator:
-            desk = Desk(film=film, sink=sink, meter=meter)
+            watch.opened(meter.busy["compute"], getattr(generator, "parts", None))
+            desk = Desk(film=film, sink=sink, meter=meter, watch=watch, observed=job.observed)
             yield generated(plan, desk, generator, orders, job.folder)
     else:
         with job.crafts.engine.open(plan, device, offload) as upscaler:
-            line = Line(film=film, sink=sink, meter=meter, upscaler=upscaler)
+            watch.opened(meter.busy["compute"])
+            line = Line(film=film, sink=sink, meter=meter, upscaler=upscaler, watch=watch)
             yield render(plan, line, orders)
 
 
 def _committed(
     job: Job, journal: Journal, steps: Iterator[Progress], finished: int
-) -> Iterator[Advanced | Stepped | SegmentDone]:
+) -> Iterator[Advanced | Stepped | SegmentDone | Slowed | Warned]:
     """Commit each part as it is made. `finished`: frames that are done already."""
     of, began = job.plan.geometry.frames, time.monotonic()
     running: dict[int, int] = {}
     for step in steps:
         segment = step.segment
+        if isinstance(step, Noticed):
+            journal.record(step.event)
+            yield step.event
+            continue
         if isinstance(step, Sampled):
             yield Stepped(segment=segment.index, steps=step.step.done, of=step.step.of)
             continue
@@ -207,7 +226,7 @@ def _done(segment: Segment, final: Path, seconds: float) -> SegmentDone:
 def _on_many(job: Job, journal: Journal, left: list[Segment], finished: int) -> Iterator[Event]:
     of = job.plan.geometry.frames
     running: dict[int, int] = {}
-    for kind, value in pool.render_all(job.plan, job.folder, left, journal):
+    for kind, value in pool.render_all(job.plan, job.folder, left, journal, job.watched):
         if kind == "frames":
             segment, frames = value
             running[segment.index] = frames
@@ -245,7 +264,7 @@ def _publish(job: Job, journal: Journal, film: Film) -> Iterator[Event]:
     seconds = time.monotonic() - job.began
     _learn(job, seconds)
     device = plan.placement.devices[0]
-    yield Finished(
+    ended = Finished(
         target=target,
         frames=plan.geometry.frames,
         seconds=seconds,
@@ -256,7 +275,10 @@ def _publish(job: Job, journal: Journal, film: Film) -> Iterator[Event]:
         peak_vram=job.vram or measure.peak_vram(device),
         predicted_vram=plan.memory.vram or None,
         stages=dict(job.meter.busy),
+        report=report(plan, job.observed, job.meter.busy),
     )
+    journal.record(ended)
+    yield ended
 
 
 def _learn(job: Job, seconds: float) -> None:

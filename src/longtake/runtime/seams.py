@@ -28,7 +28,6 @@ from longtake.core.knobs import ranges, settle
 from longtake.core.machine import Machine
 from longtake.core.media import Clip, Knobs, Pixels
 from longtake.core.plan import Plan, Segment
-from longtake.core.plugins import find
 from longtake.core.ports import Engine, Film, Grid
 from longtake.core.steps import done
 from longtake.core.task import Drop, Limits, Upscale
@@ -38,7 +37,7 @@ from longtake.media.excerpt import Span
 from longtake.media.index import FilmIndex
 from longtake.planner.calibration import Calibration
 from longtake.planner.choices import Crafts
-from longtake.runtime import allocator, variants
+from longtake.runtime import allocator, offloads, variants
 from longtake.runtime.prepare import draft
 from longtake.runtime.recover import Recovery
 from longtake.runtime.segment import Line, computed, decoded
@@ -256,7 +255,7 @@ def _measured(trial: _Trial) -> Generator[str, None, tuple[list[Errors], list[st
     notes: list[str] = []
     while left:
         plan = recovery.plan
-        device, offload = plan.placement.devices[0], find("offload", plan.placement.offload)
+        device, offload = plan.placement.devices[0], offloads.placed(plan.placement)
         try:
             with trial.crafts.engine.open(plan, device, offload) as upscaler:
                 line = Line(

@@ -11,14 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Generator as Steps
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from longtake.core import faults
+from longtake.core.events import Slowed, Warned
 from longtake.core.media import Clip
 from longtake.core.plan import Plan, Segment
 from longtake.core.ports import Film, Generator, Sink, Step, Upscaler
+from longtake.runtime.observed import Observed
 from longtake.runtime.stages import Behind, Meter, ahead
+from longtake.runtime.watchdog import Watch
 
 Order = tuple[Segment, Path]  # a segment, and the file or folder that is to become its part
 Stream = Iterator[Clip | None]  # clips of one segment after the other; None ends each
@@ -31,6 +34,8 @@ class Desk:
     film: Film
     sink: Sink
     meter: Meter
+    watch: Watch | None = None  # who looks, between two steps, whether all is well
+    observed: Observed = field(default_factory=Observed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,14 +69,23 @@ class Made:
     part: Path
 
 
-Progress = Sampled | Advance | Made
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noticed:
+    """What a person should know of the work on a segment."""
+
+    segment: Segment
+    event: Slowed | Warned
+
+
+Progress = Sampled | Advance | Made | Noticed
 
 
 def render(plan: Plan, line: Line, orders: Sequence[Order]) -> Steps[Progress]:
     """Make the parts of `orders`, in this order. Closing the generator stops all three stages.
 
-    An error in a segment is raised after the segments before it are `Made`; what of later ones
-    was under way is dropped.
+    Raises Moved where the watch wants the rest made under another placement. That, or an error in a
+    segment, is raised after the segments before it are `Made`; what of later ones was under way is
+    dropped.
     """
     reading = decoded(line.film, [segment for segment, _ in orders], plan.placement.step)
     ahead_of = ahead(line.meter.timed("decode", reading), plan.placement.queue)
@@ -83,16 +97,18 @@ def generated(
     plan: Plan, desk: Desk, generator: Generator, orders: Sequence[Order], folder: Path
 ) -> Steps[Progress]:
     """The same of a film that is generated. In `folder` the generator keeps how far it is."""
+    device = plan.placement.devices[0]
 
-    def making(segment: Segment) -> Iterator[Clip | Step]:
-        return desk.meter.timed("compute", generator.generate(segment, folder))
+    def making(segment: Segment) -> Steps[Clip | Step]:
+        made = desk.observed.through(generator.generate(segment, folder), device)
+        return desk.meter.timed("compute", made)
 
     yield from _through(plan, desk, orders, making)
 
 
 def _through(
     plan: Plan, desk: Desk, orders: Sequence[Order],
-    made: Callable[[Segment], Iterator[Clip | Step]],
+    made: Callable[[Segment], Steps[Clip | Step]],
 ) -> Steps[Progress]:  # fmt: skip
     """Encode what is made of each segment, while the next is being made."""
     behind: Behind[Clip | None, Made] = Behind(
@@ -101,14 +117,17 @@ def _through(
     try:
         try:
             for segment, _ in orders:
-                for found in made(segment):
-                    if isinstance(found, Step):
-                        yield Sampled(segment=segment, step=found)
-                        continue
-                    yield from behind.put(found)
-                    frames = found.stop - segment.start
-                    del found  # clips are large: not held while the next is made
-                    yield Advance(segment=segment, frames=frames)
+                with closing(made(segment)) as steps:
+                    for found in steps:
+                        if isinstance(found, Step):
+                            yield Sampled(segment=segment, step=found)
+                            yield from _noticed(desk, segment, found)
+                            continue
+                        yield from behind.put(found)
+                        frames = range(found.start, found.stop)
+                        del found  # clips are large: not held while the next is made
+                        yield Advance(segment=segment, frames=frames.stop - segment.start)
+                        yield from _noticed(desk, segment, frames)
                 yield from behind.put(None)
         except Exception:
             yield from behind.finish()  # what was computed before is not lost
@@ -118,6 +137,13 @@ def _through(
         behind.abandon()
 
 
+def _noticed(desk: Desk, segment: Segment, found: Step | range) -> Iterator[Noticed]:
+    """What the watch says behind a step, or frames [start, stop)."""
+    if desk.watch is not None:
+        for event in desk.watch.after(segment, found, desk.meter.busy["compute"]):
+            yield Noticed(segment=segment, event=event)
+
+
 def decoded(film: Film, segments: Sequence[Segment], step: int) -> Stream:
     """The frames that each segment is computed from."""
     for segment in segments:
@@ -125,16 +151,15 @@ def decoded(film: Film, segments: Sequence[Segment], step: int) -> Stream:
         yield None
 
 
-def computed(line: Line, segment: Segment, clips: Stream) -> Iterator[Clip]:
+def computed(line: Line, segment: Segment, clips: Stream) -> Steps[Clip]:
     """The frames of a segment, larger; takes from `clips` up to the None that ends it.
 
     Every shot goes through a stream of its own: no state crosses a cut.
     """
     meter, waited = line.meter, Meter()
-    spent = meter.busy["compute"]
     given = waited.timed("decode", _one(clips))
     for shot in by_shot(given, [stop for _, stop in segment.shots()]):
-        for clip in meter.timed("compute", line.upscaler.upscale(shot)):
+        for clip in _made(meter, waited, line.upscaler.upscale(shot)):
             kept, complete = clip.within(segment.start, segment.stop), clip.stop >= segment.stop
             del clip
             if len(kept.pixels):
@@ -144,8 +169,21 @@ def computed(line: Line, segment: Segment, clips: Stream) -> Iterator[Clip]:
                 break
     for _ in given:  # what lies behind the last shot, and the end itself
         pass
-    # waiting for the decoder happens inside the engine's turn, but is no work of its
-    meter.busy["compute"] = max(spent, meter.busy["compute"] - waited.busy["decode"])
+
+
+def _made(meter: Meter, waited: Meter, clips: Iterator[Clip]) -> Iterator[Clip]:
+    """Clips as an engine makes them, timed: waiting for the decoder happens inside the engine's
+    turn, but is no work of its."""
+    timed = meter.timed("compute", clips)
+    while True:
+        before = meter.busy["compute"], waited.busy["decode"]
+        clip = next(timed, None)
+        for_decoder = waited.busy["decode"] - before[1]
+        meter.busy["compute"] = max(before[0], meter.busy["compute"] - for_decoder)
+        if clip is None:
+            return
+        yield clip
+        del clip
 
 
 def written(plan: Plan, line: Desk, orders: Sequence[Order], clips: Stream) -> Iterator[Made]:

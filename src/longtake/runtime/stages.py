@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Generic, TypeVar
+
+from longtake.core import faults
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -24,7 +25,7 @@ class Meter:
     def __init__(self) -> None:
         self.busy: dict[str, float] = {"decode": 0.0, "compute": 0.0, "encode": 0.0}
 
-    def timed(self, stage: str, items: Iterable[T]) -> Iterator[T]:
+    def timed(self, stage: str, items: Iterable[T]) -> Generator[T]:
         """Count the time that `items` takes to give each item."""
         source = iter(items)
         while True:
@@ -39,11 +40,11 @@ class Meter:
     @contextmanager
     def during(self, stage: str) -> Iterator[None]:
         """Count the time spent inside; each stage in one thread only."""
-        began = time.perf_counter()
+        began = faults.now()
         try:
             yield
         finally:
-            self.busy[stage] += time.perf_counter() - began
+            self.busy[stage] += faults.now() - began
 
 
 def ahead(items: Iterable[T], depth: int) -> Generator[T]:

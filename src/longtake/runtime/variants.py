@@ -14,7 +14,16 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from longtake.core.events import Advanced, Event, Joined, Replanned, SegmentDone, Verified, Warned
+from longtake.core.events import (
+    Advanced,
+    Event,
+    Joined,
+    Replanned,
+    SegmentDone,
+    Slowed,
+    Verified,
+    Warned,
+)
 from longtake.core.machine import Machine
 from longtake.core.plan import Plan, Segment
 from longtake.core.ports import Grid
@@ -179,7 +188,7 @@ def make(
             elif isinstance(event, Advanced):
                 left = event.of - event.frames
                 yield Advanced(frames=excerpt.frames - left, of=excerpt.frames)
-            elif isinstance(event, Warned | Replanned):
+            elif isinstance(event, Warned | Slowed | Replanned):
                 yield event
     began = time.monotonic()
     yield from _joined(variant, journal, excerpt_plan(plan, excerpt), excerpt, clip)

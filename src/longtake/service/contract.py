@@ -27,7 +27,7 @@ def finish(schema: dict[str, Any], routes: Routes) -> None:
         for name, member in members.items():
             if named := member.get(params.COMPONENT):
                 members[name] = {"$ref": f"{_PARTS}{named}"}
-    models.update(Problem=dict(problems.SCHEMA), Params=params.schema())
+    models.update(Problem=dict(problems.SCHEMA), **params.schemas())
     for path, methods, needed in routes:
         for method in methods:
             operation = schema["paths"].get(path, {}).get(method.lower())

@@ -23,7 +23,7 @@ class Told:
     owner: str
     job: str | None
     type: str
-    """job.state, job.progress, segment.state, asset.state, worker.state, weights.state,
+    """job.state, job.progress, job.step, segment.state, asset.state, worker.state, weights.state,
     weights.progress."""
     data: dict[str, Any]
     at: int  # microseconds

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from longtake.core.errors import BadInput, LongtakeError
 from longtake.core.plain import to_plain
 from longtake.core.plan import Plan
-from longtake.core.task import Limits, Upscale, as_named_now
+from longtake.core.task import Generate, Limits, Task, as_named_now
 from longtake.service import events, quotas, waiting
 from longtake.service.audit import note
 from longtake.service.database import Database
@@ -44,11 +44,11 @@ class Wish:
     """What somebody wants done."""
 
     owner: str
-    task: Upscale
+    task: Task
     limits: Limits
     plan: Plan
     """Estimated."""
-    source: str | None = None  # asset
+    source: str | None = None  # asset: a film, or the picture that one begins with
     parent: str | None = None  # job whose result is the source
     priority: int = 0
     keep: str = "partial"  # of what is done, when it is cancelled; or "nothing"
@@ -67,12 +67,13 @@ def create(
     """Put a job into the queue and return its id. `also` is done in the same transaction, with that
     id. Raises OverQuota."""
     name = identifier()
+    kind = "generate" if isinstance(wish.task, Generate) else "upscale"
     with database.write() as connection:
         now = database.now(connection)
         quotas.demand(connection, wish.owner, now)
         connection.execute(
             insert(job).values(
-                id=name, owner=wish.owner, kind="upscale", asset=wish.source, parent=wish.parent,
+                id=name, owner=wish.owner, kind=kind, asset=wish.source, parent=wish.parent,
                 task=json.dumps(to_plain(wish.task)), limits=json.dumps(to_plain(wish.limits)),
                 plan=wish.plan.to_json(), state="queued", keep=wish.keep, priority=wish.priority,
                 mixed=int(wish.mixed), frames=wish.plan.geometry.frames,
@@ -153,7 +154,13 @@ def steps(database: Database, owner: str, name: str) -> list[dict[str, Any]]:
         ).mappings()
         shown = ("number", "kind", "queue", "state", "worker", "fence", "attempts", "frames",
                  "frames_done", "bytes", "sha256", "error", "began", "ended")  # fmt: skip
-        return [{key: row[key] for key in shown} for row in rows]
+        return [
+            {
+                **{key: row[key] for key in shown},
+                "sampler": _sampler(row["sampled"], row["sampling"]),
+            }
+            for row in rows
+        ]
 
 
 def attempts(database: Database, owner: str, name: str) -> list[dict[str, Any]]:
@@ -167,14 +174,21 @@ def attempts(database: Database, owner: str, name: str) -> list[dict[str, Any]]:
 
 
 def _segments(connection: Connection, names: Sequence[str]) -> list[Any]:
-    """Job, state, how many segments and how many of their frames are made."""
+    """Job, state, how many segments, how many of their frames are made, and steps of samplers that
+    are taken, of how many."""
     return list(
         connection.execute(
-            select(step.c.job, step.c.state, func.count(), func.sum(step.c.frames_done))
+            select(step.c.job, step.c.state, func.count(), func.sum(step.c.frames_done),
+                   func.sum(step.c.sampled), func.sum(step.c.sampling))
             .where(step.c.job.in_(names), step.c.kind == "segment")
             .group_by(step.c.job, step.c.state)
         ).all()
-    )
+    )  # fmt: skip
+
+
+def _sampler(done: int | None, of: int | None) -> dict[str, int] | None:
+    """Steps of the sampler; None where none is at work."""
+    return {"done": int(done or 0), "of": int(of)} if of else None
 
 
 def _shown(row: Any, segments: Sequence[Any], why: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,12 +196,13 @@ def _shown(row: Any, segments: Sequence[Any], why: Mapping[str, Any]) -> dict[st
              "created", "started", "ended", "revision")  # fmt: skip
     made = {key: getattr(row, key) for key in plain}
     task = as_named_now(json.loads(row.task))
-    made |= {"task": task, "name": Path(task.get("target", "")).name}
+    made |= {"task": {**task, "kind": row.kind}, "name": Path(task.get("target", "")).name}
     made |= {"on_cancel": row.keep, "mixed": bool(row.mixed)}
-    states = {state: (count, int(frames)) for of, state, count, frames in segments if of == row.id}
+    mine = [each for each in segments if each.job == row.id]
     made["progress"] = {
-        "frames": sum(frames for _, frames in states.values()), "of": row.frames,
-        "segments": {state: count for state, (count, _) in states.items()},
+        "frames": sum(int(each[3]) for each in mine), "of": row.frames,
+        "segments": {each.state: each[2] for each in mine},
+        "sampler": _sampler(sum(each[4] or 0 for each in mine), sum(each[5] or 0 for each in mine)),
     }  # fmt: skip
     made["waiting"] = why.get(row.id)
     failed = row.state == "failed"
@@ -303,7 +318,8 @@ def forget(database: Database, owner: str, name: str) -> list[str]:
 
 
 def source_of(database: Database, name: str) -> Any:
-    """The asset that a job reads: its own, or its parent's result. None for a plain path."""
+    """The asset that a job reads: its own, or its parent's result. None for a plain path, and where
+    it reads none."""
     with database.read() as connection:
         row = connection.execute(select(job.c.asset, job.c.parent).where(job.c.id == name)).one()
         found = row.asset

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -14,7 +15,8 @@ from longtake.core.errors import LongtakeError
 from longtake.core.media import Clip
 from longtake.core.ports import Upscaler
 from longtake.service import queue
-from longtake.service.database import Database, DatabaseAway
+from longtake.service.database import SECOND, Database, DatabaseAway
+from longtake.service.queue import Sampler
 from longtake.service.transitions import Claim, LeaseLost
 
 STALLED: Final = 120.0  # s without an advance
@@ -38,6 +40,8 @@ class Beating:
     frames: int = 0
     wish: str = "run"
     lost: bool = False
+    _sampler: Sampler | None = None  # that was not told yet
+    _step: tuple[float, int] | None = None  # when the first one was taken, and its number
     _moved: float = field(default_factory=time.monotonic)
     _first: tuple[float, int] | None = None  # when frames came first, and how many
     _ended: threading.Event = field(default_factory=threading.Event)
@@ -66,6 +70,22 @@ class Beating:
         if self.wish != "run" or self.draining.is_set():
             raise Stopped
 
+    def sampled(self, done: int, of: int) -> None:
+        """A tick: so many steps of the sampler are taken."""
+        self.tick()
+        first, before = self._step = self._step or (self._moved, done)
+        took = int((self._moved - first) / (done - before) * SECOND) if done > before else None
+        self._sampler = Sampler(done=done, of=of, step_time=took)
+
+    @contextmanager
+    def patient(self, seconds: float) -> Iterator[None]:
+        """What is done in here is one piece of work that may take so long without a tick."""
+        usual, self.stalled = self.stalled, max(self.stalled, seconds)
+        try:
+            yield
+        finally:
+            self._moved, self.stalled = time.monotonic(), usual
+
     def through(self, items: Iterable[Any]) -> Iterator[Any]:
         """The same items, each a tick."""
         for item in items:
@@ -86,10 +106,13 @@ class Beating:
         while not self._ended.wait(min(self.lease / 6, 1.0)):
             if time.monotonic() - self._moved > self.stalled:
                 continue  # nobody is at work: let the lease end
+            sampler = self._sampler
             try:
                 self.wish = queue.beat(
-                    self.database, self.held, self.lease, self.frames, fps=self.fps
+                    self.database, self.held, self.lease, self.frames, fps=self.fps, sampler=sampler
                 )
+                if self._sampler is sampler:
+                    self._sampler = None
             except LeaseLost:
                 self.lost = True
                 return

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from longtake.core.events import Event, Replanned, Warned
+from longtake.core.events import Event, Replanned, Slowed, Warned
 from longtake.core.plain import to_plain
 from longtake.core.plan import Segment
 from longtake.journal import sync, weigh
 from longtake.service import queue
-from longtake.service.database import Database
+from longtake.service.database import SECOND, Database
 from longtake.service.job_log import JobLog
 from longtake.service.queue import Part
 from longtake.service.transitions import Claim, LeaseLost
@@ -29,6 +29,8 @@ class StepLedger:
     numerics: str
     suffix: str
     log: JobLog
+    steps: int | None = None
+    """Of the sampler that makes the segment; the seconds of a commit are those behind the last."""
 
     def part(self, segment: Segment) -> Path:
         """Of this claim alone: a worker that was given up cannot touch another's."""
@@ -49,7 +51,11 @@ class StepLedger:
         try:
             queue.commit_segment(
                 self.database, self.held,
-                Part(key=key, bytes=weigh(part), sha256=digest(part), fps=frames / seconds),
+                Part(
+                    key=key, bytes=weigh(part), sha256=digest(part), fps=frames / seconds,
+                    steps=self.steps,
+                    decode_time=None if self.steps is None else int(seconds * SECOND),
+                ),
                 self.numerics,
             )  # fmt: skip
         except LeaseLost:
@@ -59,7 +65,7 @@ class StepLedger:
 
     def record(self, event: Event) -> None:
         """What a person should know of the segment."""
-        if isinstance(event, Warned):
+        if isinstance(event, Warned | Slowed):
             self.log.say(self.held, "warning", event.message)
         elif isinstance(event, Replanned):
             placement = json.dumps(to_plain(event.placement))

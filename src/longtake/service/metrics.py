@@ -8,10 +8,20 @@ from dataclasses import dataclass
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, and_, func, select
 
 from longtake.service.database import SECOND, Database
-from longtake.service.tables import JOB_STATES, STEP_STATES, event, job, step, worker
+from longtake.service.tables import (
+    JOB_GOING,
+    JOB_KINDS,
+    JOB_STATES,
+    STEP_STATES,
+    attempt,
+    event,
+    job,
+    step,
+    worker,
+)
 
 _QUEUES = ("gpu", "cpu")
 _WORKERS = ("idle", "busy", "draining", "gone")
@@ -34,7 +44,7 @@ class _Queue(Collector):
     def collect(self) -> Iterable[GaugeMetricFamily]:
         with self.database.read() as connection:
             now = self.database.now(connection)
-            figures = [*_counts(connection), _oldest(connection, now)]
+            figures = [*_counts(connection), _oldest(connection, now), _sampling(connection)]
             if self.handed is not None:
                 figures.append(_lag(connection, now, self.handed))
         figures.append(
@@ -44,6 +54,14 @@ class _Queue(Collector):
 
 
 def _counts(connection: Connection) -> Iterator[GaugeMetricFamily]:
+    kinds = GaugeMetricFamily(
+        "longtake_jobs_going", "Jobs that have not ended, by kind.", labels=["kind"]
+    )
+    going = select(job.c.kind, func.count()).where(job.c.state.in_(JOB_GOING)).group_by(job.c.kind)
+    found = _pairs(connection, going)
+    for kind in JOB_KINDS:
+        kinds.add_metric([kind], found.get(kind, 0))
+    yield kinds
     jobs = GaugeMetricFamily("longtake_jobs", "Jobs by state.", labels=["state"])
     found = _pairs(connection, select(job.c.state, func.count()).group_by(job.c.state))
     for state in JOB_STATES:
@@ -78,6 +96,26 @@ def _oldest(connection: Connection, now: int) -> GaugeMetricFamily:
     for queue in _QUEUES:
         waits.add_metric([queue], max(0, now - found.get(queue, now)) / SECOND)
     return waits
+
+
+def _sampling(connection: Connection) -> GaugeMetricFamily:
+    """Of the attempts that are under way."""
+    takes = GaugeMetricFamily(
+        "longtake_sampler_step_seconds",
+        "Mean time of a step of the samplers that are at work; 0 where there is none.",
+        labels=["queue"],
+    )
+    found = _pairs(
+        connection,
+        select(step.c.queue, func.avg(attempt.c.step_time))
+        .join(attempt, and_(attempt.c.job == step.c.job, attempt.c.number == step.c.number,
+                            attempt.c.fence == step.c.fence))
+        .where(step.c.state == "leased", attempt.c.step_time.is_not(None))
+        .group_by(step.c.queue),
+    )  # fmt: skip
+    for queue in _QUEUES:
+        takes.add_metric([queue], float(found.get(queue, 0)) / SECOND)
+    return takes
 
 
 def _pairs(connection: Connection, wanted: Select[str, int]) -> dict[str, int]:

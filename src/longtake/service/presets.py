@@ -16,16 +16,20 @@ from sqlalchemy.exc import IntegrityError
 from longtake.core.errors import BadInput
 from longtake.core.knobs import settle
 from longtake.core.plugins import find, names
-from longtake.core.task import Upscale
+from longtake.core.task import Generate, Upscale
 from longtake.runtime import engines
 from longtake.service.audit import note
 from longtake.service.database import Database
 from longtake.service.jobs import Conflict, NotFound, identifier
-from longtake.service.planning import understood
+from longtake.service.planning import from_words, understood
 from longtake.service.tables import preset
 
 MOST: Final = 200  # of an owner
-_ENGINE: Final = Upscale.__dataclass_fields__["engine"].default
+Kind = Literal["upscale", "generate"]
+_ENGINE: Final = {
+    kind: task.__dataclass_fields__["engine"].default
+    for kind, task in (("upscale", Upscale), ("generate", Generate))
+}
 _BUILT_IN: Final = re.compile(r"([^:]+):([^:]+)")
 
 
@@ -36,7 +40,7 @@ class Preset:
     name: str
     about: str
     origin: Literal["built-in", "shared", "own"]
-    kind: str
+    kind: Kind
     params: dict[str, Any]
     created: int | None
 
@@ -46,7 +50,8 @@ def listed(database: Database, owner: str) -> list[Preset]:
     wanted = select(preset).where(_seen_by(owner))
     with database.read() as connection:
         rows = connection.execute(wanted.order_by(preset.c.owner.is_not(None), preset.c.name)).all()
-    return [*(_built_in(name, one.name) for name in names("engines")
+    makers = [*names("engines"), *names("generators")]
+    return [*(_built_in(name, one.name) for name in makers
               for one in engines.presets(name)), *map(_shown, rows)]  # fmt: skip
 
 
@@ -60,14 +65,18 @@ def get(database: Database, owner: str, which: str) -> Preset:
 
 
 def filled(
-    database: Database, owner: str, which: str | None, params: Mapping[str, Any]
-) -> dict[str, Any]:
+    database: Database, owner: str, which: str | None, params: Mapping[str, Any],
+    kind: Kind = "upscale",
+) -> dict[str, Any]:  # fmt: skip
     """The parameters with those of a preset where they say nothing themselves; knobs one by one.
-    Raises NotFound, and BadInput where they name another engine than the preset is for."""
+    Raises NotFound, and BadInput where they name another engine than the preset is for, or the job
+    is of another kind."""
     if which is None:
         return dict(params)
     found = get(database, owner, which)
-    engine = found.params.get("engine", _ENGINE)
+    if found.kind != kind:
+        raise BadInput(f"preset: {found.name} is for jobs that {found.kind}, not {kind}.")
+    engine = found.params.get("engine", _ENGINE[kind])
     if params.get("engine", engine) != engine:
         raise BadInput(f"Preset {found.name} is for the engine {engine}, not {params['engine']}.")
     made = {**found.params, **params, "engine": engine}
@@ -79,11 +88,12 @@ def filled(
 
 
 def create(
-    database: Database, by: str, name: str, params: Mapping[str, Any], *, shared: bool = False
-) -> Preset:
+    database: Database, by: str, name: str, params: Mapping[str, Any], *, shared: bool = False,
+    kind: Kind = "upscale",
+) -> Preset:  # fmt: skip
     """A new one of `by`, or for everybody. Raises BadInput, Usage for parameters that no job could
     have, Conflict where the name is taken."""
-    text, owner, made = _checked(params), None if shared else by, identifier()
+    text, owner, made = _checked(params, kind), None if shared else by, identifier()
     with _unique(name), database.write() as connection:
         now = database.now(connection)
         own = preset.c.owner.is_(None) if shared else preset.c.owner == by
@@ -91,7 +101,7 @@ def create(
             raise Conflict(f"There are {MOST} presets already. Delete one that is not needed.")
         connection.execute(
             insert(preset).values(
-                id=made, owner=owner, name=name, kind="upscale", params=text, created=now
+                id=made, owner=owner, name=name, kind=kind, params=text, created=now
             )
         )
         if shared:
@@ -102,11 +112,10 @@ def create(
 def change(
     database: Database, by: str, which: str, name: str, params: Mapping[str, Any], *, admin: bool
 ) -> Preset:
-    """Name and parameters anew. Raises as `create`, and NotFound."""
-    text = _checked(params)
+    """Name and parameters anew; its kind stays. Raises as `create`, and NotFound."""
     with _unique(name), database.write() as connection:
         row = _found(connection, preset.c.id == which, _changed_by(by, admin))
-        values = {"name": name, "params": text}
+        values = {"name": name, "params": _checked(params, row.kind)}
         connection.execute(update(preset).where(preset.c.id == which).values(**values))
         if row.owner is None:
             note(connection, database.now(connection), by, "preset.change", which)
@@ -122,11 +131,15 @@ def remove(database: Database, by: str, which: str, *, admin: bool) -> None:
             note(connection, database.now(connection), by, "preset.remove", which)
 
 
-def _checked(params: Mapping[str, Any]) -> str:
-    """As JSON. Raises what a job with these parameters would raise, whatever its film."""
-    task = understood(Path("film.mkv"), params, "mkv", "film").task
-    own = {name: value for name, value in task.set.items() if name != "segment_frames"}
-    settle(find("engines", task.engine).knobs, own)
+def _checked(params: Mapping[str, Any], kind: Kind) -> str:
+    """As JSON. Raises what a job with these parameters would raise, whatever its film or prompt."""
+    if kind == "generate":
+        task = from_words(None, {"prompt": "a film", **params}, "mkv").task
+        settle(find("generators", task.engine).knobs, task.set)
+    else:
+        task = understood(Path("film.mkv"), params, "mkv", "film").task
+        own = {name: value for name, value in task.set.items() if name != "segment_frames"}
+        settle(find("engines", task.engine).knobs, own)
     try:
         return json.dumps(dict(params), allow_nan=False)
     except ValueError as error:
@@ -135,9 +148,13 @@ def _checked(params: Mapping[str, Any]) -> str:
 
 def _built_in(engine: str, name: str) -> Preset:
     found = engines.preset(engine, name)
+    kind: Kind = "generate" if engine in names("generators") else "upscale"
+    params: dict[str, Any] = {"engine": engine, "set": dict(found.knobs)}
+    if found.place:
+        params["place"] = dict(found.place)
     return Preset(
-        id=f"{engine}:{name}", name=name, about=found.about, origin="built-in", kind="upscale",
-        params={"engine": engine, "set": dict(found.knobs)}, created=None,
+        id=f"{engine}:{name}", name=name, about=found.about, origin="built-in", kind=kind,
+        params=params, created=None,
     )  # fmt: skip
 
 

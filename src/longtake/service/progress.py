@@ -4,6 +4,9 @@ A worker's speed is measured from the end of one of its segments to the end of a
 what is done between them (claims, warm-up, commits, another job's turn) counts; what was loaded
 before the first does not. Speeds of the workers that are at it add up. To the frames that are left
 comes the time to join and check the film, as long as it took per pixel of the last films.
+
+A film from words first goes by steps of the sampler, each as long as those before it; to the steps
+that are left comes the time to decode, as long as it took per pixel of the last such films.
 """
 
 from __future__ import annotations
@@ -32,7 +35,11 @@ def pace(connection: Connection, row: Any, done: int, now: int) -> dict[str, flo
         return {"fps": None, "eta": _joining(connection, row, now)}
     if row.state != "running" or row.wish != "run" or row.frames is None:
         return {"fps": None, "eta": None}
-    fps = _speed(_segments(connection, row.id), now)
+    segments = _segments(connection, row.id)
+    sampling = next((one for one in segments if _is_sampling(one)), None)
+    if sampling is not None:
+        return {"fps": None, "eta": _sampled(connection, row, sampling)}
+    fps = _speed(segments, now)
     if not fps:
         return {"fps": None, "eta": None}
     left = max(0, row.frames - done) / fps
@@ -47,13 +54,45 @@ def _segments(connection: Connection, name: str) -> Sequence[Any]:
     )  # fmt: skip
     return connection.execute(
         select(step.c.state, step.c.worker, step.c.began, step.c.ended, step.c.frames,
-               attempt.c.fps)
+               step.c.frames_done, step.c.sampled, step.c.sampling, attempt.c.fps,
+               attempt.c.step_time)
         .join(attempt, same)
         .where(step.c.job == name, step.c.kind == "segment",
                step.c.state.in_(("done", "leased")))
         .order_by(step.c.began.desc())
         .limit(_LOOKED_AT)
     ).all()  # fmt: skip
+
+
+def _is_sampling(row: Any) -> bool:
+    return row.state == "leased" and bool(row.sampling) and not row.frames_done
+
+
+def _sampled(connection: Connection, row: Any, held: Any) -> float | None:
+    """Seconds until the end of a film that is being sampled."""
+    left = held.sampling - held.sampled
+    if left and not held.step_time:
+        return None
+    steps = left * (held.step_time or 0) / SECOND
+    return round(float(steps + _decoding(connection, row) + _join(connection, row)), 1)
+
+
+def _decoding(connection: Connection, row: Any) -> float:
+    """Seconds for all of the film, from the sampler's last step."""
+    films = (
+        select(job.c.id)
+        .where(job.c.state == "succeeded", job.c.kind == "generate", job.c.pixels > 0)
+        .order_by(job.c.ended.desc())
+        .limit(_FILMS)
+    )
+    took, pixels = connection.execute(
+        select(func.sum(attempt.c.decode_time), func.sum(job.c.frames * job.c.pixels))
+        .join(job, job.c.id == attempt.c.job)
+        .where(attempt.c.job.in_(films), attempt.c.decode_time.is_not(None))
+    ).one()
+    if not pixels or not row.pixels:
+        return 0.0
+    return float(row.frames * row.pixels) * float(took) / float(pixels) / SECOND
 
 
 def _speed(segments: Sequence[Any], now: int) -> float | None:

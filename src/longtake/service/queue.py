@@ -33,6 +33,7 @@ from longtake.service.transitions import (
     pace,
     settle,
     tell_step,
+    timed,
 )
 
 _PAUSES: Final = (1, 15, 60)  # s, before another attempt
@@ -60,20 +61,41 @@ class Part:
     sha256: str
     fps: float | None = None
     """Frames per second at which it was made."""
+    steps: int | None = None
+    """Of the sampler that were taken for it."""
+    decode_time: int | None = None
+    """Microseconds from the last of them to the part."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampler:
+    """How far a sampler is."""
+
+    done: int
+    of: int
+    step_time: int | None
+    """Microseconds that a step takes; None before one was measured."""
 
 
 @again
 def beat(
-    database: Database, held: Claim, lease: float, frames: int, *, fps: float | None = None
-) -> str:
+    database: Database, held: Claim, lease: float, frames: int,
+    *, fps: float | None = None, sampler: Sampler | None = None,
+) -> str:  # fmt: skip
     """Renew a lease and say how far and how fast the step is; returns what is wished: run, pause or
-    cancel. Raises LeaseLost."""
+    cancel. `sampler`: only where it went on since the last beat. Raises LeaseLost."""
     with database.write() as connection:
         now = database.now(connection)
-        if not change(connection, held, lease=now + int(lease * SECOND), frames_done=frames):
+        further = {} if sampler is None else {"sampled": sampler.done, "sampling": sampler.of}
+        until = now + int(lease * SECOND)
+        if not change(connection, held, lease=until, frames_done=frames, **further):
             raise LeaseLost(f"Step {held.number} of {held.job}.")
         if fps is not None:
             pace(connection, held, fps)
+        if sampler is not None:
+            timed(connection, held, step_time=sampler.step_time)
+            told = {"segment": held.number, "done": sampler.done, "of": sampler.of}
+            events.append(connection, now, held.owner, "job.step", told, held.job)
         row = connection.execute(_JOB, {"name": held.job}).one()
         if held.kind == "segment":
             done = frames_done(connection, held.job)
@@ -117,10 +139,17 @@ def commit_plan(
 def commit_segment(database: Database, held: Claim, part: Part, numerics: str) -> None:
     """Count a part whose bytes are on the disk. Raises LeaseLost."""
     with database.write() as connection:
-        now = _done(database, connection, held, key=part.key, bytes=part.bytes, sha256=part.sha256,
-                    frames_done=held.frames)  # fmt: skip
+        about: dict[str, Any] = {"key": part.key, "bytes": part.bytes, "sha256": part.sha256}
+        if part.steps is not None:
+            about |= {"sampled": part.steps, "sampling": part.steps}
+        now = _done(database, connection, held, **about, frames_done=held.frames)
         if part.fps is not None:
             pace(connection, held, part.fps)
+        if part.decode_time is not None:
+            timed(connection, held, decode_time=part.decode_time)
+        if part.steps is not None:
+            told = {"segment": held.number, "done": part.steps, "of": part.steps}
+            events.append(connection, now, held.owner, "job.step", told, held.job)
         done = frames_done(connection, held.job)
         connection.execute(_ADVANCE, {"name": held.job, "ours": numerics, "frames_done": done})
         if connection.execute(_UNDONE, {"name": held.job}).first() is None:

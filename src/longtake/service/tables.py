@@ -31,6 +31,7 @@ metadata = MetaData(
     }
 )
 
+JOB_KINDS = ("upscale", "generate")
 JOB_STATES = ("queued", "planning", "running", "joining", "paused",
               "succeeded", "partial", "failed", "cancelled")  # fmt: skip
 JOB_ENDED = ("succeeded", "partial", "failed", "cancelled")
@@ -151,7 +152,7 @@ job = Table(
     _time("created", optional=False),
     _time("started"),
     _time("ended"),
-    _one_of("kind", ("upscale",), "kind"),
+    _one_of("kind", JOB_KINDS, "kind"),
     _one_of("state", JOB_STATES, "state"),
     _one_of("wish", WISHES, "wish"),
     _one_of("keep", ("partial", "nothing"), "keep"),
@@ -174,6 +175,8 @@ step = Table(
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("frames", BigInteger, nullable=False, server_default="0"),
     Column("frames_done", BigInteger, nullable=False, server_default="0"),
+    Column("sampled", Integer),  # steps of the sampler that are taken
+    Column("sampling", Integer),  # of how many; none where no sampler is at work
     Column("key", Text),  # of the committed part
     Column("bytes", BigInteger),
     Column("sha256", Text),
@@ -200,6 +203,8 @@ attempt = Table(
     Column("detail", Text),
     Column("fps", Text),
     Column("vram", BigInteger),
+    Column("step_time", BigInteger),  # microseconds that a step of the sampler takes
+    Column("decode_time", BigInteger),  # microseconds from the last of them to the part
     _time("began", optional=False),
     _time("ended"),
     _one_of(
@@ -303,7 +308,7 @@ preset = Table(
     Column("params", Text, nullable=False),  # of a job
     _time("created", optional=False),
     UniqueConstraint("owner", "name", name="uq_preset_name"),
-    _one_of("kind", ("upscale",), "kind"),
+    _one_of("kind", JOB_KINDS, "kind"),
     Index("uq_preset_shared", "name", unique=True,
           sqlite_where=text("owner IS NULL"), postgresql_where=text("owner IS NULL")),
 )  # fmt: skip

@@ -181,6 +181,13 @@ def pace(connection: Connection, held: Claim, fps: float) -> None:
     connection.execute(_ATTEMPT, {**_step_of(held), "fps": f"{fps:.4g}"})
 
 
+def timed(connection: Connection, held: Claim, **took: int | None) -> None:
+    """step_time or decode_time of the same attempt, microseconds; None: not measured yet."""
+    known = {name: value for name, value in took.items() if value is not None}
+    if known:
+        connection.execute(_ATTEMPT, {**_step_of(held), **known})
+
+
 def tell_step(
     connection: Connection, now: int, owner: str, held: Any, state: str, who: str | None
 ) -> None:

@@ -14,7 +14,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -24,9 +24,7 @@ from longtake.core.errors import BadInput, DiskFull, DoesNotFit, LongtakeError, 
 from longtake.core.machine import Machine
 from longtake.core.plain import from_plain
 from longtake.core.plan import Plan, Segment
-from longtake.core.plugins import find
-from longtake.core.ports import Film
-from longtake.core.task import Limits, Upscale
+from longtake.core.task import Generate, Limits, Task
 from longtake.journal import weigh
 from longtake.media.verify import part as check_part
 from longtake.media.verify import verify
@@ -35,18 +33,19 @@ from longtake.planner.choices import Crafts
 from longtake.planner.survey import survey
 from longtake.runtime import film as films
 from longtake.runtime import recover
-from longtake.runtime.prepare import draft, replay
+from longtake.runtime.prepare import draft, draft_generated, replay
 from longtake.runtime.salvage import prefix
-from longtake.runtime.segment import Advance, Line, render
-from longtake.runtime.stages import Meter
-from longtake.service import claiming, logs, queue
+from longtake.runtime.segment import Advance, Noticed, Sampled
+from longtake.runtime.watchdog import Watched
+from longtake.service import claiming, logs, making, queue
 from longtake.service.blobs import Blobs
 from longtake.service.database import Database, DatabaseAway
 from longtake.service.disk import Room
 from longtake.service.job_log import JobLog
 from longtake.service.jobs import identifier, source_of
-from longtake.service.lease import Beating, Stopped, Ticking
+from longtake.service.lease import Beating, Stopped
 from longtake.service.ledger import StepLedger
+from longtake.service.making import Opened
 from longtake.service.transitions import MOST_ATTEMPTS, Claim, LeaseLost, Outcome
 
 LEASE: Final = 30.0  # s
@@ -55,18 +54,6 @@ FULL: Final = 5.0  # s before a step is tried again that found the disk full
 _BLOCK: Final = 16 << 20  # bytes hashed between two ticks
 _FINAL: Final = (BadInput, Usage, DoesNotFit)  # another attempt would end alike
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, kw_only=True)
-class _Open:
-    """A job whose engine is loaded, kept from one segment to the next."""
-
-    job: str
-    plan: Plan
-    crafts: Crafts
-    film: Film
-    line: Line
-    stack: ExitStack
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,7 +77,7 @@ class Worker:
     """Why it begins nothing though there may be work."""
     log: JobLog = field(init=False)
     _room: Room = field(init=False)
-    _open: _Open | None = None
+    _open: Opened | None = None
     _last: str | None = None
 
     def __post_init__(self) -> None:
@@ -203,10 +190,13 @@ class Worker:
     def _plan(self, held: Claim, beating: Beating) -> None:
         """Analyse the source and freeze the plan."""
         task = self._task(held)
-        limits = replace(from_plain(Limits, json.loads(held.limits)), devices=self.device)
+        limits = self._limits(held)
         known = Calibration(self.calibration)
-        plan, crafts = draft(task, limits, self.machine, known, makes_folder=True)
         folder = self._folder(held)
+        if isinstance(task, Generate):
+            plan, crafts = draft_generated(task, limits, self.machine, known)
+        else:
+            plan, crafts = draft(task, limits, self.machine, known)
         freezing = films.freeze(plan, folder, crafts, self.machine, known)
         plan = steps.done(steps.told(freezing, lambda _: beating.tick()))
         lengths = [segment.stop - segment.start for segment in plan.segments]
@@ -220,35 +210,44 @@ class Worker:
         """Make a segment; where memory runs out, under the next placement."""
         while True:
             opened = self._opened(held)
-            segment = opened.plan.segments[held.number]
+            segment, before = opened.plan.segments[held.number], opened.plan
             try:
+                opened.load(beating)
                 self._rendered(opened, segment, held, beating)
                 return
             except (LeaseLost, Stopped):
+                if opened.generates:  # it was left in the middle of a step
+                    self._let_go()
                 raise
             except Exception as error:
-                recovery = recover.Recovery(plan=opened.plan, engine=opened.crafts.engine)
-                self._let_go()
+                opened.close()
+                recovery = opened.recovery
                 recovery.doubted = segment.index if held.attempts > 1 else None
                 self._ledger(held, opened.crafts).record(recovery.after(error, segment))
-                if recovery.plan is opened.plan:  # a number that is none: the next attempt
+                if opened.plan is before:  # a number that is none: the next attempt
                     raise
-                self._open = self._loaded(held, recovery.plan, opened.crafts)
 
-    def _rendered(self, opened: _Open, segment: Segment, held: Claim, beating: Beating) -> None:
+    def _rendered(self, opened: Opened, segment: Segment, held: Claim, beating: Beating) -> None:
         ledger = self._ledger(held, opened.crafts)
-        line = replace(opened.line, upscaler=Ticking(opened.line.upscaler, beating))
         began, part = time.monotonic(), ledger.part(segment)
-        frames = segment.stop - segment.start
-        with _dropped(part), closing(render(opened.plan, line, [(segment, part)])) as made:
+        frames, steps_ = segment.stop - segment.start, None
+        folder = making.workplace(self.root, held) if opened.generates else self._folder(held)
+        order = segment, part
+        with _dropped(part), closing(opened.parts(order, folder, beating)) as made:
             for event in made:
-                if isinstance(event, Advance):
+                if isinstance(event, Sampled):
+                    beating.sampled(event.step.done, event.step.of)
+                    began, steps_ = time.monotonic(), event.step.of
+                elif isinstance(event, Advance):
                     beating.tick(event.frames)
+                elif isinstance(event, Noticed):
+                    ledger.record(event.event)
         with _dropped(part):
             check_part(part, opened.plan.recipe.output, frames)
         seconds = time.monotonic() - began
-        ledger.commit(segment, part, seconds)
-        words = f"{frames} frames in {seconds:.1f} s, {frames / seconds:.1f} frames/s."
+        replace(ledger, steps=steps_).commit(segment, part, seconds)
+        words = f"{frames} frames in {seconds:.1f} s, {frames / seconds:.1f} frames/s"
+        words += "." if steps_ is None else f", behind {steps_} steps of the sampler."
         self.log.say(held, "info", f"{_named(held)}: done, {words}")
 
     def _join(self, held: Claim, beating: Beating) -> None:
@@ -265,13 +264,11 @@ class Worker:
             for done in beating.through(verify(made, film, plan, frames)):
                 beating.frames = (frames + 9 * done) // 10
         state = "succeeded" if len(whole) == len(plan.segments) else "partial"
-        self._published(held, made, plan.upscale, state, beating)
+        self._published(held, made, plan.task, state, beating)
         if state == "succeeded":
             shutil.rmtree(self.root / "jobs" / held.job, ignore_errors=True)
 
-    def _published(
-        self, held: Claim, made: Path, task: Upscale, state: str, beating: Beating
-    ) -> None:
+    def _published(self, held: Claim, made: Path, task: Task, state: str, beating: Beating) -> None:
         """Make the film an asset of the owner, and the job end. Raises LeaseLost; the film is gone
         then."""
         name, blobs = identifier(), Blobs(self.root)
@@ -298,13 +295,19 @@ class Worker:
 
     # --- what a job needs ----------------------------------------------------------------------
 
-    def _task(self, held: Claim) -> Upscale:
-        task = from_plain(Upscale, json.loads(held.task))
+    def _task(self, held: Claim) -> Task:
+        task: Task = from_plain(Task, json.loads(held.task))  # type: ignore[arg-type]
         found = source_of(self.database, held.job)
         if found is not None:
             path = Path(found.path) if found.path else self.root / found.key
-            task = replace(task, source=path)
+            if isinstance(task, Generate):
+                task = replace(task, image=path)
+            else:
+                task = replace(task, source=path)
         return replace(task, target=self._folder(held) / task.target.name)
+
+    def _limits(self, held: Claim) -> Limits:
+        return replace(from_plain(Limits, json.loads(held.limits)), devices=self.device)
 
     def _folder(self, held: Claim) -> Path:
         # A planner who has lost its lease may still be writing: the next has a folder of its own.
@@ -316,29 +319,27 @@ class Worker:
         """The frozen plan on this worker's device. Raises Usage where its bits would differ."""
         assert held.plan is not None
         plan = Plan.from_json(held.plan)
-        limits = replace(from_plain(Limits, json.loads(held.limits)), devices=self.device)
+        limits = self._limits(held)
         plan = replace(plan, placement=replace(plan.placement, devices=(self.device,)))
         return replay(plan, limits, self.machine)
 
-    def _opened(self, held: Claim) -> _Open:
+    def _opened(self, held: Claim) -> Opened:
         if self._open is None or self._open.job != held.job:
             self._let_go()
-            self._open = self._loaded(held, *self._placed(held))
+            plan, crafts = self._placed(held)
+            known = Calibration(self.calibration)
+            self._open = Opened(
+                job=held.job, recovery=recover.Recovery(plan=plan, engine=crafts.works),
+                crafts=crafts, film=films.open_film(plan, self._folder(held)), device=self.device,
+                watched=Watched(machine=self.machine, known=known, limits=self._limits(held)),
+            )  # fmt: skip
         return self._open
-
-    def _loaded(self, held: Claim, plan: Plan, crafts: Crafts) -> _Open:
-        film = films.open_film(plan, self._folder(held))
-        stack = ExitStack()
-        offload = find("offload", plan.placement.offload)
-        upscaler = stack.enter_context(crafts.engine.open(plan, self.device, offload))
-        line = Line(film=film, upscaler=upscaler, sink=crafts.sink, meter=Meter())
-        return _Open(job=held.job, plan=plan, crafts=crafts, film=film, line=line, stack=stack)
 
     def _let_go(self) -> None:
         """Close the engine that is open; its memory is free then."""
         if self._open is not None:
             opened, self._open = self._open, None
-            opened.stack.close()
+            opened.close()
 
 
 def _named(held: Claim) -> str:

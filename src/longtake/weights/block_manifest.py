@@ -1,9 +1,10 @@
 """What a folder of block files is: `blocks.json`, and what shows that no file was changed.
 
-    transformer/blocks.json        model, sizes of the net, layout of a block, hashes, origin
+    transformer/blocks.json        model, role, sizes of the net, layout of a block, hashes, origin
     transformer/block.00.bin ...   a block each, as `longtake.core.blocks` lays it out
     transformer/rest.safetensors   all that stands before and after the blocks
     transformer/seen.json          size and time of change of each file when it was last hashed
+    text/...                       the same of the text encoder
 
 `blocks.json` holds no paths and no times: the same weights give the same file, and its sha256 names
 them. Two models are never mixed: every file is held to the hashes in it. Nothing here needs torch.
@@ -18,6 +19,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,7 +27,7 @@ from longtake.core.blocks import VALUE_BYTES, Slab, slab
 from longtake.core.errors import BadInput
 from longtake.core.plain import from_plain, to_plain
 from longtake.weights.catalog import BLOCKS
-from longtake.weights.files import digest
+from longtake.weights.files import digest, stamp
 
 REST: Final = "rest.safetensors"
 ENDS: Final = 1 << 16
@@ -61,6 +63,7 @@ class Description:
     """All that `blocks.json` says."""
 
     model: str  # wan-t2v-1.3b
+    role: str = "transformer"  # which of its nets
     config: Mapping[str, Any]  # sizes of the net, as its own dataclass has them
     dtype: str  # what tensors were cast to, or "keep"
     quant: str  # what matrices were brought into: int8, fp8 or none
@@ -107,16 +110,26 @@ def read(folder: Path) -> Description:
     """Raises BadInput where there is none, or it is damaged."""
     path = folder / BLOCKS
     try:
+        return _read(path, stamp(path))
+    except FileNotFoundError:
+        raise BadInput(
+            f"{folder} holds no block files: {BLOCKS} is missing. `longtake weights convert` "
+            f"makes them."
+        ) from None
+
+
+@lru_cache(maxsize=32)
+def _read(path: Path, now: tuple[int, int, int]) -> Description:
+    """A plan asks for the same one hundreds of times; `now` tells when it is another."""
+    del now
+    try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         if stored.pop("format") != _FORMAT:
             raise ValueError("its format is not known")
         found = from_plain(Description, stored)
         _believable(found)
     except FileNotFoundError:
-        raise BadInput(
-            f"{folder} holds no block files: {BLOCKS} is missing. `longtake weights convert` "
-            f"makes them."
-        ) from None
+        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{path} is damaged ({error}). Convert the official files again.") from None
     return found

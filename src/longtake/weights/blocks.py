@@ -25,9 +25,12 @@ _BINARY: Final = getattr(os, "O_BINARY", 0)
 class BlockFiles:
     """Fills `longtake.core.blocks.BlockSource`. Close it, or use it in a `with`."""
 
-    def __init__(self, path: Path, model: str | None = None, *, direct: bool = True) -> None:
-        """Open a folder of block files (or its `blocks.json`), which must be of `model` where that
-        is given. `direct`: read past the page cache where the file system takes it.
+    def __init__(
+        self, path: Path, model: str | None = None, *, role: str | None = None, direct: bool = True
+    ) -> None:
+        """Open a folder of block files (or its `blocks.json`), which must be of `model` and of its
+        `role` where those are given. `direct`: read past the page cache where the file system takes
+        it.
 
         Reads the head and the tail of each file, and in full what has changed since it was last
         hashed. Raises BadInput, with all files that are not as they should be.
@@ -38,6 +41,11 @@ class BlockFiles:
             raise BadInput(
                 f"{self.folder} holds {self.description.model}, not {model}: each model needs a "
                 f"folder of its own."
+            )
+        if role not in (None, self.description.role):
+            raise BadInput(
+                f"{self.folder} holds the {self.description.role} of {self.description.model}, not "
+                f"its {role}: each net needs a folder of its own."
             )
         reasons = list(block_manifest.wrong(self.folder, self.description))
         if reasons:

@@ -2,8 +2,9 @@
 
 A new model is an entry here, and nothing else. Sizes and sha256 are those that Hugging Face
 publishes for its large files and that several projects have written down; where they are not known
-(FlashVSR v1.0, the shards of Wan's 14B models), the hash that the host names when a file is fetched
-is taken, or else the one that is seen then (trust on first use), and it is kept in the manifest.
+(FlashVSR v1.0, the shards of Wan's 14B models, distilled ones, TAEHV), the hash that the host names
+when a file is fetched is taken, or else the one that is seen then (trust on first use), and it is
+kept in the manifest.
 """
 
 from __future__ import annotations
@@ -21,6 +22,14 @@ from longtake.weights.tables import Table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Repository:
+    """A place on a hub: OWNER/NAME at a branch, tag or commit."""
+
+    name: str
+    revision: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WeightFile:
     """One file of a model."""
 
@@ -31,28 +40,32 @@ class WeightFile:
     bytes: int | None = None  # None: not known
     sha256: str | None = None  # None: not known
     url: str | None = None  # where it is no part of the repositories on Hugging Face
+    repository: Repository | None = None  # on Hugging Face, where it is not the model's
     more: bool = False  # whether the file may hold tensors that nobody uses
     holds: Literal["all", "some", "none"] = "all"
     """Which of the table's tensors: all; some, where the files of its role share them; or none,
     where it is no file of tensors."""
     in_blocks: bool = False  # whether `convert` makes block files of what its role holds
+    narrows: str | None = None
+    """Begins the names of the tensors among which `convert` can bring matrices into 8 bits."""
 
     @property
     def converted(self) -> str:
         """Name of the file after `longtake weights convert`."""
-        if self.in_blocks:
-            return f"{self.role}/{BLOCKS}"
+        return f"{self.role}/{BLOCKS}" if self.in_blocks else self._safe
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """By which it may lie in a folder, the one to take first: block files stand for a role, one
+        that may be in 8 bits for the official one, else that for what was made of it."""
+        whole, first = (self.name, self._safe), self.in_blocks or self.narrows is not None
+        return tuple(dict.fromkeys((self.converted, *whole) if first else whole))
+
+    @property
+    def _safe(self) -> str:
         if self.holds == "none":
             return self.name
         return PurePosixPath(self.name).with_suffix(".safetensors").name
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Repository:
-    """A place on a hub: OWNER/NAME at a branch, tag or commit."""
-
-    name: str
-    revision: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +186,7 @@ _TOKENIZER: Final = {
 _BESIDE: Final = (
     WeightFile(
         role="text", name="models_t5_umt5-xxl-enc-bf16.pth", table=tables.umt5, licence=_APACHE,
-        bytes=11_361_920_418,
+        bytes=11_361_920_418, in_blocks=True,
         sha256="7cace0da2b446bbbbc57d031ab6cf163a3d59b366da94e5afe36745b746fd81d",
     ),
     WeightFile(
@@ -191,6 +204,7 @@ _BESIDE: Final = (
 _CLIP: Final = WeightFile(
     role="image", name="models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth",
     table=tables.clip_vision, licence=_APACHE, bytes=4_772_359_047, more=True,
+    narrows="visual.transformer.",
     sha256="628c9998b613391f193eb67ff68da9667d75f492911e4eb3decf23460a158c38",
 )  # fmt: skip
 
@@ -250,6 +264,50 @@ _WAN: Final = (
     ),
 )  # fmt: skip
 
+# --- distilled to four steps, by others -----------------------------------------------------------
+
+
+def _distilled(of: Model, table: Callable[[], Table]) -> Model:
+    """Another transformer of a model's own names and shapes, beside the model's other files.
+
+    Source: https://github.com/ModelTC/LightX2V, docs/EN/source/method_tutorials/step_distill.md,
+    which names repository and file; neither sizes nor hashes are written down there.
+    """
+    folder = f"{of.folder}-StepDistill-CfgDistill-Lightx2v"
+    transformer = WeightFile(
+        role="transformer", name="distill_models/distill_model.safetensors", table=table,
+        licence=_APACHE, in_blocks=True,
+    )  # fmt: skip
+    others = (replace(f, repository=of.hf) for f in of.files if f.role != "transformer")
+    return Model(
+        family=of.family, version=f"{of.version}-distilled", folder=folder,
+        about=f"{of.about}; in 4 steps without guidance (LightX2V)",
+        hf=Repository(name=f"lightx2v/{folder}", revision="main"), modelscope=None,
+        files=(transformer, *others),
+    )  # fmt: skip
+
+
+_DISTILLED: Final = (
+    _distilled(_WAN[1], tables.wan_t2v_14b),
+    _distilled(_WAN[2], tables.wan_i2v_14b),
+    _distilled(_WAN[3], tables.wan_i2v_14b),
+)
+_TAEHV_AT: Final = Repository(
+    name="madebyollin/taehv", revision="1f14a568f24bf8811e0a0ac601613e04fc1581e8"
+)
+_TAEHV: Final = Model(
+    family="taew", version="2.1", folder="taew2_1",
+    about="small decoder for Wan 2.1: quick, other pictures (TAEHV)",
+    hf=_TAEHV_AT, modelscope=None,
+    files=(
+        WeightFile(
+            role="taehv", name="taew2_1.pth", table=tables.taew2_1, licence="MIT", more=True,
+            url=f"https://raw.githubusercontent.com/{_TAEHV_AT.name}/{_TAEHV_AT.revision}/"
+            "taew2_1.pth",
+        ),
+    ),
+)  # fmt: skip
+
 MODELS: dict[str, Model] = {
     model.name: model
     for model in (
@@ -271,6 +329,8 @@ MODELS: dict[str, Model] = {
             {},
         ),
         *_WAN,
+        *_DISTILLED,
+        _TAEHV,
     )
 }
 

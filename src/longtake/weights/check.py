@@ -13,7 +13,10 @@ from longtake.weights import block_manifest, manifest
 from longtake.weights.catalog import BLOCKS, MODELS, Model, WeightFile
 from longtake.weights.files import digest
 from longtake.weights.home import present
+from longtake.weights.quantize import EIGHT_BITS, scales_in, without_scales
 from longtake.weights.reader import Weights, differences, listed, open_weights
+from longtake.weights.recognise import Recognise
+from longtake.weights.shards import others
 from longtake.weights.tables import PROMPT, Shape
 
 FLOATS = frozenset({"float32", "float16", "bfloat16"})
@@ -31,12 +34,23 @@ class Checked:
     sha256: str | None = None
 
 
-def check(folder: Path, model: Model) -> Iterator[Checked]:
-    """Every file of a model in a folder: read in full, hashed, and its tensors compared."""
+def check(
+    folder: Path,
+    model: Model,
+    recognise: Mapping[str, Recognise] = {},
+) -> Iterator[Checked]:
+    """Every file of a model in a folder: read in full, hashed, and its tensors compared. Where
+    none of a role is there, files of other names stand for it if their tensors are its own;
+    `recognise` knows other names of those, by role."""
     blocks: set[Path] = set()
     shards: dict[str, list[Path]] = {}
+    instead = _strays(folder, model, recognise)
+    for role, strays in instead.items():
+        yield from (_stray(path, model, role) for path in strays)
     for file in model.files:
         path = present(folder, file)
+        if path is None and file.role in instead:
+            continue
         if path is None:
             yield Checked(
                 model=model.name, role=file.role, path=folder / file.name, state="bad",
@@ -54,6 +68,61 @@ def check(folder: Path, model: Model) -> Iterator[Checked]:
     for role, paths in shards.items():
         if len(paths) == sum(f.holds == "some" for f in model.of_role(role)):
             yield from _together(model, role, paths)
+
+
+def _strays(
+    folder: Path, model: Model, recognise: Mapping[str, Recognise]
+) -> dict[str, tuple[Path, ...]]:
+    """Checkpoints of names that are not the model's, by the role that they may stand for."""
+    found: dict[str, tuple[Path, ...]] = {}
+    here = {f.role for f in model.files if present(folder, f) is not None and f.holds != "none"}
+    for paths in others(folder, model):
+        if not all(path.is_file() for path in paths):
+            continue
+        shapes: dict[str, Shape] = {}
+        for path in paths:
+            with open_weights(path) as weights:
+                shapes |= weights.shapes()
+        role = role_of(shapes, model, recognise)
+        if role is not None and role not in here:
+            found.setdefault(role, paths)
+    return found
+
+
+def role_of(
+    shapes: Mapping[str, Shape], model: Model, recognise: Mapping[str, Recognise]
+) -> str | None:
+    """The role of a model whose tensors these are, scales of 8-bit ones and other additions
+    aside."""
+    _, more = scales_in(shapes)
+    plain = {key: shape for key, shape in shapes.items() if key not in more}
+    for role, read in recognise.items():
+        try:
+            read(plain)
+        except ValueError:
+            continue
+        return role
+    for file in model.files:
+        table = file.table()
+        if table and table.keys() <= plain.keys() and (file.more or len(table) == len(plain)):
+            return file.role
+    return None
+
+
+def _stray(path: Path, model: Model, role: str) -> Checked:
+    """A file that stands for a role, of which nobody has published a hash."""
+    with open_weights(path) as weights:
+        kinds = weights.dtypes()
+    scales, more = scales_in(kinds)
+    held = {key: kind for key, kind in kinds.items() if key not in more}
+    bare = without_scales(held, scales, raw=False)
+    says = f"{len(held)} tensors, {', '.join(sorted(set(held.values())))}"
+    says += f", scales of {len(scales)}" if scales else ""
+    return Checked(
+        model=model.name, role=role, path=path, state="bad" if bare else "note",
+        says=bare or f"{says}; not a published file, so its sha256 is not compared",
+        sha256=digest(path),
+    )  # fmt: skip
 
 
 def _file(folder: Path, path: Path, model: Model, file: WeightFile) -> Checked:
@@ -98,6 +167,8 @@ def _blocks(path: Path, model: Model, file: WeightFile) -> Checked:
         return said("bad", error.detail)
     if described.model != model.name:
         return said("bad", f"this is {described.model}: models must not be mixed")
+    if described.role != file.role:
+        return said("bad", f"this is the {described.role}: nets must not be mixed")
     entry = manifest.read(folder.parent).get(f"{folder.name}/{BLOCKS}")
     found = digest(path)
     if entry is not None and entry.sha256 != found:
@@ -153,9 +224,14 @@ def structure(path: Path, file: WeightFile) -> list[str]:
             raise BadInput(f"{path} is not the {file.role}: {listed(wrong)}.")
         dtypes = weights.dtypes()
         kinds = sorted({dtypes[key] for key in used})
-        if not set(kinds) <= FLOATS:
+        scales, beside = scales_in(dtypes) if file.narrows is not None else ({}, set())
+        if scales and (bare := without_scales({k: dtypes[k] for k in used}, scales, raw=False)):
+            raise BadInput(f"{path}: {bare}.")
+        if not set(kinds) - (EIGHT_BITS if scales else frozenset()) <= FLOATS:
             raise BadInput(f"{path} holds {', '.join(kinds)}; only {', '.join(FLOATS)} are used.")
-        notes = [f"{len(used)} tensors, {', '.join(kinds)}"]
+        more = [key for key in more if key not in beside]
+        said = f", scales of {len(scales)}" if scales else ""
+        notes = [f"{len(used)} tensors, {', '.join(kinds)}{said}"]
         notes += [f"{len(more)} more that are not used ({listed(more)})"] if more else []
         strange = weights.strange
         return notes + ([f"entries that are no tensors: {listed(strange)}"] if strange else [])
@@ -189,5 +265,5 @@ def _bare(key: str, shape: Shape, wanted: Mapping[str, Shape]) -> Shape:
 
 def _suffixed(path: Path, file: WeightFile) -> str:
     """The file's name as it will be: a partial file says nothing by its own."""
-    known = (PurePosixPath(name).name for name in (file.name, file.converted))
+    known = (PurePosixPath(name).name for name in file.names)
     return path.name if path.name in known else file.name

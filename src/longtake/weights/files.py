@@ -28,6 +28,13 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def stamp(path: Path) -> tuple[int, int, int]:
+    """What changes with a file: its place on the disk, its size and its time of change, ns. Raises
+    OSError."""
+    about = path.stat()
+    return about.st_ino, about.st_size, about.st_mtime_ns
+
+
 @cache
 def sha256(path: Path) -> str:
     """sha256 of a file that nobody changes while we run."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from longtake.core.errors import BadInput, Usage, WeightsMissing
 from longtake.weights import manifest
-from longtake.weights.catalog import BLOCKS, Model, WeightFile, model, version_in
+from longtake.weights.catalog import Model, WeightFile, model, version_in
 
 VARIABLE = "LONGTAKE_WEIGHTS"
 
@@ -60,24 +60,9 @@ def find_all(name: str, role: str, folder: Path | None = None) -> tuple[Path, ..
     return tuple(found)
 
 
-def find_blocks(name: str, role: str, folder: Path | None = None) -> Path:
-    """The folder of block files that a role of a model was made into. Raises WeightsMissing, whose
-    last words are the command to run, or BadInput."""
-    place = folder if folder is not None else home() / name
-    found = find_all(name, role, folder)
-    if found[0].name != BLOCKS:
-        raise WeightsMissing(
-            f"The {role} of {name} in {place} is not in block files yet. Run: "
-            f'longtake weights convert "{place}" "{place}" --model {name}'
-        )
-    return found[0].parent
-
-
 def present(folder: Path, file: WeightFile) -> Path | None:
-    """The file in a folder: the official one, or else the converted one; of what becomes block
-    files those, or else the official one."""
-    names = (file.converted, file.name) if file.in_blocks else (file.name, file.converted)
-    return next((folder / n for n in names if (folder / n).is_file()), None)
+    """The file in a folder, by the first of its names that is there."""
+    return next((folder / n for n in file.names if (folder / n).is_file()), None)
 
 
 def belongs(folder: Path, wanted: Model) -> None:

@@ -1,4 +1,4 @@
-"""A transformer's checkpoint to block files, one file of it at a time.
+"""A checkpoint of a net with blocks to block files, one file of it at a time.
 
 Everything is written into ROLE.part beside the place where it shall lie, at places that are known
 from the headers of all files before the first value is read. A file of the checkpoint is done when
@@ -12,8 +12,8 @@ import contextlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,8 +26,9 @@ from longtake.weights.block_manifest import REST, Description, Origin, block_nam
 from longtake.weights.catalog import BLOCKS, Model
 from longtake.weights.check import named_by
 from longtake.weights.files import digest
-from longtake.weights.quantize import EIGHT_BITS, QUANTS, SCALE, scales_in
+from longtake.weights.quantize import EIGHT_BITS, QUANTS, SCALE, scales_in, without_scales
 from longtake.weights.reader import differences, listed, open_weights
+from longtake.weights.recognise import Recognise
 from longtake.weights.tables import Shape
 
 if TYPE_CHECKING:
@@ -38,32 +39,22 @@ _PROGRESS: Final = "progress.json"
 _FORMAT: Final = 1
 _BLOCK: Final = re.compile(r"blocks\.(\d+)\.(.+)")
 _MEGA: Final = 1e6
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transformer:
-    """What the tensors of a checkpoint are, as the craft that knows the net says."""
-
-    config: Mapping[str, Any]  # sizes of the net, plain values
-    names: Mapping[str, str]  # key in our net -> key in the checkpoint
-    exact: Callable[[str], bool]  # whether a key keeps float32, whatever the others are cast to
-    matrix: Callable[[str, Shape], bool]  # whether a key of a block may be kept in 8 bits
-
-
-Recognise = Callable[[Mapping[str, Shape]], Transformer]
-"""From the shapes of all tensors of a checkpoint. Raises ValueError."""
+_RAW: Final = "; or --raw-fp8 takes it as it is"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockOptions:
     """How block files are made."""
 
-    quant: str = "none"
-    """What matrices of blocks are brought into: one of QUANTS."""
+    quant: Mapping[str, str] = field(default_factory=dict)
+    """By role, what matrices of blocks are brought into, also of a net that stays one file: one of
+    QUANTS; of others none."""
     move: bool = False
     """Whether an official file is deleted as soon as all its tensors are on the disk."""
-    recognise: Recognise | None = None
-    """Says what the tensors of the checkpoint are."""
+    recognise: Mapping[str, Recognise] = field(default_factory=dict)
+    """By role, what says what the tensors of a checkpoint are."""
+    raw: bool = False
+    """Whether fp8 without scales is taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +83,7 @@ class Progress:
     """What is made, of what, and how far it is."""
 
     model: str
+    role: str = "transformer"
     dtype: str
     quant: str
     config: Mapping[str, Any]
@@ -120,9 +112,11 @@ def _metadata(model: str) -> dict[str, str]:
 
 
 def planned(
-    paths: list[Path], model: Model, role: str, recognise: Recognise, dtype: str, quant: str
+    paths: list[Path], model: Model, role: str, dtype: str, options: BlockOptions
 ) -> Progress:
-    """From the headers of the checkpoint's files. Raises BadInput."""
+    """From the headers of the checkpoint's files; `options` must have a reader for the role. Raises
+    BadInput."""
+    quant = options.quant.get(role, "none")
     shapes: dict[str, Shape] = {}
     dtypes: dict[str, str] = {}
     owner: dict[str, Path] = {}
@@ -136,7 +130,7 @@ def planned(
             owner |= dict.fromkeys(found, path)
     theirs, more = scales_in(shapes)
     try:
-        known = recognise({k: v for k, v in shapes.items() if k not in more})
+        known = options.recognise[role]({k: v for k, v in shapes.items() if k not in more})
     except ValueError as error:
         raise BadInput(f"{paths[0]} is no {role} that is known: {error}.") from None
     names = {ours: name for ours, name in known.names.items() if name in shapes}
@@ -146,19 +140,21 @@ def planned(
     for matrix, scale in theirs.items():
         if owner[matrix] != owner[scale]:
             raise BadInput(f"{matrix} and {scale} lie in two files: put them into one.")
+    bare = without_scales({n: dtypes[n] for n in names.values()}, theirs, raw=options.raw)
+    if bare is not None:
+        raise BadInput(f"{paths[0]}: {bare}{'' if options.raw else _RAW}.")
     kept: dict[str, str] = {}
     for ours, name in names.items():
         block = _BLOCK.fullmatch(ours)
         eight = block is not None and known.matrix(block[2], shapes[name])
         exact = known.exact(ours)
         kept[ours] = _dtype(dtypes[name], dtype, quant, matrix=eight, exact=exact)
-        if dtypes[name] == "int8" and name not in theirs:
-            raise BadInput(f"{owner[name]}: {name} is int8, and there are no scales for it.")
         if kept[ours] not in VALUE_BYTES:
             raise BadInput(f"{owner[name]}: {name} is {kept[ours]}, which cannot be kept as it is.")
     layout, count, rest = _laid_out({o: (kept[o], shapes[n]) for o, n in names.items()}, paths[0])
     return Progress(
-        model=model.name, dtype=dtype, quant=quant, config=dict(known.config), slab=layout,
+        model=model.name, role=role, dtype=dtype, quant=quant, config=dict(known.config),
+        slab=layout,
         count=count, rest=rest, names=names,
         scales={o: theirs[n] for o, n in names.items() if n in theirs},
         shards=tuple(
@@ -368,8 +364,8 @@ def finish(staging: Path, progress: Progress) -> Description:
     names = [*(block_name(i) for i in range(progress.count)), REST]
     *blocks, rest = (block_manifest.sealed(staging / name) for name in names)
     described = Description(
-        model=progress.model, config=progress.config, dtype=progress.dtype, quant=progress.quant,
-        slab=progress.slab, blocks=tuple(blocks), rest=rest,
+        model=progress.model, role=progress.role, config=progress.config, dtype=progress.dtype,
+        quant=progress.quant, slab=progress.slab, blocks=tuple(blocks), rest=rest,
         made_from=tuple(
             Origin(name=s.name, bytes=s.bytes, sha256=s.sha256 or "") for s in progress.shards
         ),

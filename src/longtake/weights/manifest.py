@@ -7,12 +7,12 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from longtake.core.errors import BadInput
 from longtake.core.plain import from_plain, to_plain
-from longtake.weights.files import digest
+from longtake.weights.files import digest, stamp
 
 NAME = "manifest.json"
 _FORMAT = 1
@@ -36,12 +36,20 @@ def read(folder: Path) -> dict[str, Entry]:
     """Entries by file name, none where there is no manifest. Raises BadInput for a damaged one."""
     path = folder / NAME
     try:
+        return dict(_read(path, stamp(path)))
+    except FileNotFoundError:
+        return {}
+
+
+@lru_cache(maxsize=32)
+def _read(path: Path, now: tuple[int, int, int]) -> dict[str, Entry]:
+    """A plan asks for the same manifest hundreds of times; `now` tells when it is another."""
+    del now
+    try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         if stored["format"] != _FORMAT:
             raise ValueError(f"format {stored['format']!r} is not known")
         return {name: from_plain(Entry, entry) for name, entry in stored["files"].items()}
-    except FileNotFoundError:
-        return {}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(
             f"{path} is damaged ({error}). Remove it and run `longtake weights pull` again."

@@ -101,7 +101,7 @@ class Source:
     def of_file(self, model: Model, file: WeightFile) -> str | Path:
         """The address or the path of one file. Raises Usage where there is none."""
         if self.text == "hf":
-            return file.url or _resolve(self.endpoint, model.hf, file)
+            return file.url or _resolve(self.endpoint, file.repository or model.hf, file)
         if self.text == "modelscope":
             if model.modelscope is None:
                 raise Usage(f"{model.name} is not known to lie on ModelScope: use --from hf.")
@@ -212,6 +212,8 @@ def _one(model: Model, file: WeightFile, folder: Path, source: str | Path) -> It
     _sync(came)
     manifest.add(folder, file.name, fresh)  # first: a file without its line would be a stranger
     came.replace(target)
+    if there is not None and there != target:
+        there.unlink()  # damaged, and it might be taken first
     discard(came)
     yield _stored(file.name, target, fresh, fetched=True)
 

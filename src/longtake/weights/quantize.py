@@ -23,6 +23,8 @@ QUANTS: Final[Mapping[str, str | None]] = {"none": None, "int8": "int8", "fp8": 
 """What matrices can be brought into: by its short name, the dtype."""
 SCALE: Final = "weight_scale"
 EIGHT_BITS: Final = frozenset({"int8", "float8_e4m3fn"})
+NARROW: Final = EIGHT_BITS | {"float8_e5m2"}
+"""All that a matrix may come in."""
 _LARGEST: Final = {"int8": 127.0, "float8_e4m3fn": 448.0}
 _THEIRS: Final = (".scale_weight", f".{SCALE}")
 _USELESS: Final = (".scale_input", ".input_scale")
@@ -78,3 +80,19 @@ def scales_in(keys: Iterable[str]) -> tuple[dict[str, str], set[str]]:
     }
     more = {k for k in present if k.endswith(_USELESS) or k.rpartition(".")[2] == _MARK}
     return scales, more | set(scales.values())
+
+
+def without_scales(kinds: Mapping[str, str], scales: Mapping[str, str], *, raw: bool) -> str | None:
+    """Why tensors (key -> dtype) of which some have scales (key -> theirs) are refused: some are in
+    8 bits and have none. int8 means nothing without; fp8 is taken if `raw`."""
+    bare = sorted(k for k, dtype in kinds.items() if dtype in NARROW and k not in scales)
+    whole = [key for key in bare if kinds[key] == "int8"]
+    if whole:
+        return f"{whole[0]} is int8, and there are no scales for it"
+    if raw or not bare:
+        return None
+    return (
+        f"{len(bare)} tensors are {kinds[bare[0]]} without scales, the first is {bare[0]}. So "
+        f"small weights have lost most of their digits (19 dB of signal to noise instead of 31 "
+        f"where they spread by 0.005). Take a file with scales (`scale_weight` or `weight_scale`)"
+    )

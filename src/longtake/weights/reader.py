@@ -7,9 +7,12 @@ mapped too where it is in the zip format; one that holds more than plain data is
 from __future__ import annotations
 
 import contextlib
+import json
 import math
+import mmap
 import pickle
 import re
+import sys
 import warnings
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     Net = TypeVar("Net", bound=nn.Module)
 
 SAFETENSORS = ".safetensors"
+_NO_RESERVE = 0x4000  # MAP_NORESERVE of Linux, which Python names since 3.13
 _PORTION = 1 << 26  # values read through one mapping: 256 MB of float32
 _WRAPPERS = ("state_dict", "model_state", "model", "module", "params", "params_ema")
 
@@ -135,23 +139,60 @@ def listed(lines: Collection[str], most: int = 4) -> str:
 
 
 class _Safetensors:
-    def __init__(self, file: Any) -> None:
-        self._file = file
+    """Tensors lie in one mapping of the file, which lives as long as one of them."""
+
+    def __init__(self, file: Any, path: Path) -> None:
+        self._file, self._path = file, path
+        self._start, self._header = _header(path)
+        self._mapped: torch.Tensor | None = None
         self.strange: tuple[str, ...] = ()
 
     def shapes(self) -> dict[str, Shape]:
         return {k: tuple(self._file.get_slice(k).get_shape()) for k in self._file.keys()}  # noqa: SIM118
 
     def dtypes(self) -> dict[str, str]:
-        return {k: _DTYPES.get(d := self._file.get_slice(k).get_dtype(), d) for k in self.shapes()}
+        found = {k: self._file.get_slice(k).get_dtype() for k in self.shapes()}
+        return {key: STORED_AS.get(kind, kind) for key, kind in found.items()}
 
     def tensor(self, key: str) -> torch.Tensor:
-        tensor: torch.Tensor = self._file.get_tensor(key)
-        return tensor
+        import torch
+
+        about = self._header[key]
+        begin, end = (self._start + offset for offset in about["data_offsets"])
+        dtype = getattr(torch, STORED_AS.get(about["dtype"], ""), None)
+        if dtype is None:
+            raise BadInput(f"{self._path}: {key} is {about['dtype']}, which is not read.")
+        if begin == end:
+            return torch.empty(about["shape"], dtype=dtype)
+        if self._mapped is None:
+            self._mapped = torch.frombuffer(_mapping(self._path), dtype=torch.uint8)
+        flat = self._mapped[begin:end]
+        if begin % dtype.itemsize:
+            flat = flat.clone()
+        return flat.view(dtype).reshape(about["shape"])
 
 
-_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-_DTYPES |= {"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "I64": "int64", "I8": "int8"}
+def _mapping(path: Path) -> mmap.mmap:
+    """A file in memory, to be read page by page; what is written there stays there. No memory is
+    set aside for it: a file may be larger than there is."""
+    with path.open("rb") as file:
+        if not sys.platform.startswith("linux"):
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        flags = mmap.MAP_PRIVATE | _NO_RESERVE
+        return mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+
+
+def _header(path: Path) -> tuple[int, dict[str, Any]]:
+    """Where the tensors begin, and what is said of each; of a file that is known to be sound."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        return 8 + length, json.loads(file.read(length))
+
+
+STORED_AS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+STORED_AS |= {"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "I8": "int8", "U8": "uint8"}
+STORED_AS |= {"I64": "int64", "I32": "int32", "I16": "int16", "BOOL": "bool"}
+"""A safetensors file's names of dtypes -> ours."""
 
 
 @contextmanager
@@ -159,11 +200,11 @@ def _safetensors(path: Path) -> Iterator[_Safetensors]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        file = safe_open(path, framework="pt", device="cpu")
+        file = safe_open(path, framework="np")
     except (SafetensorError, OSError) as error:
         raise BadInput(f"{path} is not a safetensors file: {error}.") from None
     with file:
-        yield _Safetensors(file)
+        yield _Safetensors(file, path)
 
 
 class _Pickled:

@@ -149,6 +149,22 @@ def clip_vision(
     return table
 
 
+def taew2_1() -> Table:
+    """`taew2_1.pth`, TAEHV for Wan 2.1: the 64 tensors of its decoder."""
+    widths = (256, 128, 64, 64)
+    table = {**_affine("decoder.1", widths[0], 16, 3, 3), **_affine("decoder.22", 3, 64, 3, 3)}
+    for level, times in enumerate((1, 2, 2)):
+        width, narrower = widths[level : level + 2]
+        first = 3 + 6 * level
+        for i in range(first, first + 3):
+            table |= _affine(f"decoder.{i}.conv.0", width, 2 * width, 3, 3)
+            table |= _affine(f"decoder.{i}.conv.2", width, width, 3, 3)
+            table |= _affine(f"decoder.{i}.conv.4", width, width, 3, 3)
+        table[f"decoder.{first + 4}.conv.weight"] = (times * width, width, 1, 1)
+        table[f"decoder.{first + 5}.weight"] = (narrower, width, 3, 3)
+    return table
+
+
 # --- the VAE of Wan2.1 ---------------------------------------------------------------------------
 
 _DOWN = {0: (96, 96), 1: (96, 96), 3: (96, 192), 4: (192, 192), 6: (192, 384), 7: (384, 384)}

@@ -163,22 +163,31 @@ def test_chunks_are_refused_where_too_small():
 # --- branches and blocks -------------------------------------------------------------------------
 
 
-def test_branches_through_one_block_are_those_one_by_one(net: DiT):
-    """Both branches of guidance, and one of another size, while the block is there."""
+def test_branches_through_one_phase_are_those_one_by_one(net: DiT):
+    """Both branches of guidance, and one of another size, while the phase is there."""
     asked = [
         Asked.by_formula(net.config, (2, 6, 8), 600.0, 1),
         replace(Asked.by_formula(net.config, (2, 6, 8), 600.0, 1), text=torch.zeros(1, 20)),
         Asked.by_formula(net.config, (3, 4, 6), 900.0, 3),
     ]
-    order: list[tuple[int, int]] = []
-    for number, block in enumerate(net.blocks):
-        block.register_forward_pre_hook(
-            lambda _, given, number=number: order.append((number, len(given[0].x)))
+    order: list[tuple[int, str, int]] = []
+    layers = ("self_attn.v", "cross_attn", "ffn")
+    hooks = [
+        block.get_submodule(layer).register_forward_pre_hook(
+            lambda _, given, at=(number, layer): order.append((*at, len(given[0])))
         )
+        for number, block in enumerate(net.blocks)
+        for layer in layers
+    ]
     together = predicted(net, asked, Settings(chunk_tokens=32))
-    assert order == [(n, tokens) for n in range(len(net.blocks)) for tokens in (24, 24, 18)]
-    for block in net.blocks:
-        block._forward_pre_hooks.clear()
+    assert order == [
+        (number, layer, tokens)
+        for number in range(len(net.blocks))
+        for layer in layers
+        for tokens in (24, 24, 18)
+    ]
+    for hook in hooks:
+        hook.remove()
     for one, made in zip(asked, together, strict=True):
         assert torch.equal(predicted(net, [one], Settings(chunk_tokens=32))[0], made)
     assert not torch.equal(together[0], together[1])

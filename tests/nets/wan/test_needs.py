@@ -22,8 +22,8 @@ GIB = 1 << 30
 PUBLISHED = {"t2v-1.3b": sizes.T2V_1_3B, "t2v-14b": sizes.T2V_14B, "i2v-14b": sizes.I2V_14B}
 each_config = pytest.mark.parametrize("config", PUBLISHED.values(), ids=PUBLISHED)
 
-LONG, HIGH, SHORT = (21, 60, 104), (21, 90, 160), (5, 30, 52)
-"""Latents of 81 frames at 480p and 720p, and of a few small ones."""
+LONG, HIGH, SHORT, TINY = (21, 60, 104), (21, 90, 160), (5, 30, 52), (2, 16, 16)
+"""Latents of 81 frames at 480p and 720p, of a few small ones, and of fewer tokens than a text."""
 
 
 # --- weights -------------------------------------------------------------------------------------
@@ -110,6 +110,8 @@ CASES = [
     (SHORT, 512, None, 1, "float32"),
     (SHORT, None, 512, 1, "bfloat16"),
     (SHORT, 600, 1300, 2, "float32"),
+    (TINY, None, None, 1, "bfloat16"),
+    (TINY, 32, 32, 2, "float32"),
 ]
 
 

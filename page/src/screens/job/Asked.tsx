@@ -25,25 +25,27 @@ export function Asked({ job }: { job: Job }) {
 function Settings({ job }: { job: Job }) {
   const { t, i18n } = useTranslation("job");
   const { task } = job;
-  const given: Fact[] = (["codec", "effort", "bits", "deinterlace", "assume_color", "pre_width", "rate"] as const)
-    .filter((key) => task[key] !== null && task[key] !== "auto" && task[key] !== "no")
-    .map((key) => [t(`asked.${key}`), String(task[key])]);
   const knobs: Fact[] = Object.entries(task.set).map(([name, value]) => [name, String(value)]);
-  const first = task.frames[0] ?? 0;
-  const behind = task.frames[1] ?? null;
+  const words = (text: string) => <span style={{ whiteSpace: "pre-wrap" }}>{text}</span>;
+  const given = (["codec", "effort", "bits"] as const)
+    .filter((key) => task[key] !== null && task[key] !== "auto")
+    .map((key): Fact => [t(`asked.${key}`), String(task[key])]);
   return (
     <Facts
       facts={[
+        ...(task.kind === "generate"
+          ? [
+              [t("asked.prompt"), words(task.prompt)] as Fact,
+              task.negative !== "" && ([t("asked.negative"), words(task.negative)] as Fact),
+            ]
+          : []),
         [t("asked.engine"), task.engine],
-        task.height !== null
-          ? [t("asked.height"), `${number(task.height, i18n.language)} px`]
-          : [t("asked.scale"), task.scale === null ? t("asked.usual") : `${ratio(task.scale, i18n.language)}×`],
+        ...(task.kind === "upscale" ? sizeOf(task, t, i18n.language) : []),
         [t("asked.crf"), task.crf === null ? t("asked.usual") : String(task.crf)],
         ...given,
+        ...(task.kind === "upscale" ? sourceOf(task, t) : []),
         ...knobs,
-        (first > 0 || behind !== null) && [t("asked.frames"), t("asked.span", { from: first, to: behind ?? "…" })],
-        task.seed !== 0 && [t("asked.seed"), String(task.seed)],
-        task.drop.length > 0 && [t("asked.drop"), task.drop.join(", ")],
+        (task.seed !== 0 || task.kind === "generate") && [t("asked.seed"), String(task.seed)],
         [t("asked.priority"), String(job.priority)],
         [t("asked.created"), time(job.created, i18n.language)],
         job.mixed && [t("asked.mixed"), t("asked.mixedYes")],
@@ -51,6 +53,28 @@ function Settings({ job }: { job: Job }) {
       ]}
     />
   );
+}
+
+type Upscaling = Extract<Job["task"], { kind: "upscale" }>;
+type Say = (key: string, slots?: Record<string, unknown>) => string;
+
+const sizeOf = ({ height, scale }: Upscaling, t: Say, language: string): Fact[] => [
+  height !== null
+    ? [t("asked.height"), `${number(height, language)} px`]
+    : [t("asked.scale"), scale === null ? t("asked.usual") : `${ratio(scale, language)}×`],
+];
+
+/** How the film is read. */
+function sourceOf(task: Upscaling, t: Say): Fact[] {
+  const facts = (["deinterlace", "assume_color", "pre_width", "rate"] as const)
+    .filter((key) => task[key] !== null && task[key] !== "no")
+    .map((key): Fact => [t(`asked.${key}`), String(task[key])]);
+  const first = task.frames[0] ?? 0;
+  const behind = task.frames[1] ?? null;
+  if (first > 0 || behind !== null)
+    facts.push([t("asked.frames"), t("asked.span", { from: first, to: behind ?? "…" })]);
+  if (task.drop.length > 0) facts.push([t("asked.drop"), task.drop.join(", ")]);
+  return facts;
 }
 
 /** "4/1" is 4. */
@@ -74,7 +98,7 @@ function Plan({ job }: { job: Job }) {
         facts={[
           [t("plan.size"), t("plan.pixels", { width: preview.width, height: preview.height })],
           [t("plan.frames"), say(preview.frames)],
-          [t("plan.segments"), say(preview.segments)],
+          job.kind === "upscale" && [t("plan.segments"), say(preview.segments)],
           [t("plan.device"), preview.device],
           preview.vram > 0 && [t("plan.vram"), bytes(preview.vram, i18n.language)],
           [t("plan.ram"), bytes(preview.ram, i18n.language)],
@@ -89,7 +113,7 @@ function Plan({ job }: { job: Job }) {
               ? duration(took, i18n.language)
               : t("plan.off", { time: duration(took, i18n.language), percent: (off > 0 ? "+" : "") + say(off) }),
           ],
-          [t("plan.stage"), t(`plan.${stage}`)],
+          [t("plan.stage"), t(job.kind === "generate" && stage === "frozen" ? "plan.fixed" : `plan.${stage}`)],
         ]}
       />
       {preview.notes.map((note) => (

@@ -68,6 +68,12 @@ function Source({ job }: { job: Job }) {
         {t("fromJob")}
       </Anchor>
     );
+  if (job.task.kind === "generate")
+    return (
+      <Text size="sm" c="dimmed" lineClamp={2} title={job.task.prompt} style={{ overflowWrap: "anywhere" }}>
+        {job.task.prompt}
+      </Text>
+    );
   if (!source.data && source.data !== null) return <Text size="sm">&nbsp;</Text>;
   return (
     <Text size="sm" c="dimmed" style={{ overflowWrap: "anywhere" }}>
@@ -75,6 +81,10 @@ function Source({ job }: { job: Job }) {
     </Text>
   );
 }
+
+/** Where a job of the same source, or of the same kind, is asked for. */
+const again = ({ kind, asset }: Job) =>
+  `/new?${new URLSearchParams({ ...(kind === "generate" ? { kind } : {}), ...(asset === null ? {} : { asset }) }).toString()}`;
 
 function Actions({ job }: { job: Job }) {
   const { t, i18n } = useTranslation(["job", "common"]);
@@ -131,9 +141,9 @@ function Actions({ job }: { job: Job }) {
               {t("act.afterwards")}
             </Menu.Item>
           )}
-          {job.asset !== null && (
-            <Menu.Item component={Link} to={`/new?asset=${job.asset}`} leftSection={<IconRefresh size={16} aria-hidden />}>
-              {t("act.sameSource")}
+          {(job.asset !== null || job.kind === "generate") && (
+            <Menu.Item component={Link} to={again(job)} leftSection={<IconRefresh size={16} aria-hidden />}>
+              {t(job.kind === "generate" ? "act.otherWords" : "act.sameSource")}
             </Menu.Item>
           )}
           {!hasEnded(job) && (

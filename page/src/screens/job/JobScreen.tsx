@@ -10,6 +10,7 @@ import { Asked } from "./Asked";
 import { Attempts } from "./Attempts";
 import { Header } from "./Header";
 import { Log } from "./Log";
+import { Metadata } from "./Metadata";
 import { Progress } from "./Progress";
 import { useJob, useSteps } from "./queries";
 import { Result } from "./Result";
@@ -42,13 +43,14 @@ export function JobScreen() {
       <Header job={job.data} />
       <Progress job={job.data} steps={steps} />
       <Result job={job.data} />
-      {segments.length > 0 && (
+      {job.data.kind === "upscale" && segments.length > 0 && (
         <Section title={t("map.title", { count: segments.length })} aside={<Workers steps={steps} />}>
           <SegmentMap segments={segments} />
         </Section>
       )}
       <Log job={job.data} />
       <Asked job={job.data} />
+      {job.data.result !== null && <Metadata job={job.data} />}
       <Attempts id={id} steps={steps} />
     </Stack>
   );

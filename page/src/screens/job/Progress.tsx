@@ -3,11 +3,13 @@ import { IconAlertTriangle, IconRefresh } from "@tabler/icons-react";
 import { useTranslation } from "react-i18next";
 import { Link } from "react-router";
 import { hasEnded } from "../../components/jobActions";
+import { share } from "../../components/share";
 import { useNow } from "../../lib/clock";
 import { duration, number } from "../../lib/format";
 import { useSentence } from "./now";
 import { type Job, type Step, useAttempts } from "./queries";
 import { attemptOf, isAgain, segmentsOf } from "./segments";
+import { Stages } from "./Stages";
 
 /** What is going on, how far it is and how long it takes. */
 export function Progress({ job, steps }: { job: Job; steps: Step[] }) {
@@ -22,6 +24,7 @@ export function Progress({ job, steps }: { job: Job; steps: Step[] }) {
             {t("toSystem")}
           </Anchor>
         )}
+        {job.kind === "generate" && <Stages job={job} steps={steps} />}
         <Recovering job={job} steps={steps} />
         {(job.progress.of ?? 0) > 0 && job.state !== "succeeded" && <Figures job={job} />}
       </Stack>
@@ -85,16 +88,18 @@ function Figures({ job }: { job: Job }) {
   const { t, i18n } = useTranslation(["job", "common"]);
   const ended = hasEnded(job);
   const now = useNow(!ended);
-  const { frames, fps, eta } = job.progress;
+  const { frames, fps, eta, sampler } = job.progress;
   const of = job.progress.of ?? 0;
-  const part = of > 0 ? Math.min(100, (100 * frames) / of) : 0;
+  const part = share(job);
   const spent = job.started ? Math.max(0, (job.ended ?? now) - job.started) / 1e6 : null;
   const going = job.state === "running" && job.wish === "run";
   const say = (value: number, digits = 0) => number(value, i18n.language, digits);
   const facts: [string, string][] = [
-    [t("figures.frames"), t("common:of", { here: say(frames), of: say(of) })],
+    sampler && frames === 0
+      ? [t("figures.steps"), t("common:of", { here: say(sampler.done), of: say(sampler.of) })]
+      : [t("figures.frames"), t("common:of", { here: say(frames), of: say(of) })],
   ];
-  if (going) facts.push([t("figures.fps"), fps ? t("common:fps", { value: say(fps, fps < 10 ? 2 : 1) }) : "–"]);
+  if (going && (fps || job.kind === "upscale")) facts.push([t("figures.fps"), fps ? t("common:fps", { value: say(fps, fps < 10 ? 2 : 1) }) : "–"]);
   if (spent !== null) facts.push([t(ended ? "figures.took" : "figures.spent"), duration(spent, i18n.language)]);
   if (going) facts.push([t("figures.left"), eta === null ? t("figures.notYet") : duration(Math.max(eta, 1), i18n.language)]);
   return (

@@ -3,6 +3,7 @@ import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { address } from "../../api/client";
 import { Section } from "../../components/Section";
+import { Gallery } from "./Gallery";
 import { type Job, useAsset } from "./queries";
 
 /** The film that was made: to be looked at, where a browser can play it. */
@@ -33,6 +34,7 @@ export function Result({ job }: { job: Job }) {
         ) : (
           <Text size="sm">{t(isMp4 ? "result.cannotPlay" : "result.noPreview")}</Text>
         )}
+        {film.data.video && <Gallery id={film.data.id} film={film.data.video} />}
     </Section>
   );
 }

@@ -4,7 +4,7 @@ import { after, attemptOf, cell, counts, isAgain, spans } from "./segments";
 
 const step = (about: Partial<Step>): Step => ({
   number: 0, kind: "segment", queue: "cpu", state: "ready", worker: null, fence: 0, attempts: 0,
-  frames: 48, frames_done: 0, bytes: null, sha256: null, error: null, began: null, ended: null,
+  frames: 48, frames_done: 0, sampler: null, bytes: null, sha256: null, error: null, began: null, ended: null,
   ...about,
 });
 
@@ -19,6 +19,11 @@ test("a segment is made again after a try in vain only", () => {
 test("the try that waits is the next one", () => {
   expect(attemptOf(step({ state: "ready", attempts: 1 }))).toBe(2);
   expect(attemptOf(step({ state: "leased", attempts: 2 }))).toBe(2);
+});
+
+test("a step of the sampler is told", () => {
+  const told = { type: "job.step", job: "j", data: { segment: 0, done: 3, of: 30 } };
+  expect(after([step({ state: "leased" })], told)[0]?.sampler).toEqual({ done: 3, of: 30 });
 });
 
 test("spans follow each other", () => {

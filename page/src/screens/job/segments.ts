@@ -52,6 +52,10 @@ export function spans(segments: Step[]): [number, number][] {
 export function after(steps: Step[], { type, data }: Told): Step[] {
   if (type === "job.progress")
     return changed(steps, data.segment, () => ({ frames_done: Number(data.done) }));
+  if (type === "job.step")
+    return changed(steps, data.segment, () => ({
+      sampler: { done: Number(data.done), of: Number(data.of) },
+    }));
   if (type !== "segment.state") return steps;
   const state = data.state as Step["state"];
   return changed(steps, data.number, (step) => ({

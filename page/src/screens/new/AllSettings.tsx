@@ -1,13 +1,20 @@
 import { Accordion, Button, Group, SimpleGrid, Stack, Text, Title } from "@mantine/core";
 import type { ReactNode } from "react";
 import { useTranslation } from "react-i18next";
-import { type Engine, withKnob } from "./choices";
+import { type Generator, withKnob } from "./choices";
 import { KnobField } from "./KnobField";
 import { Encoder, JobFields, LimitFields, SourceFields } from "./MoreFields";
 import type { Form } from "./NewJob";
 
+interface Props {
+  engine: Generator;
+  form: Form;
+  source?: boolean; // whether a film is read
+  without?: readonly string[]; // knobs that are shown elsewhere
+}
+
 /** Everything that can be set, folded away. */
-export function AllSettings({ engine, form }: { engine: Engine; form: Form }) {
+export function AllSettings({ engine, form, source = true, without = [] }: Props) {
   const { t } = useTranslation("new");
   const { choices, change, cut, setCut } = form;
   const set = choices.knobs[engine.name] ?? {};
@@ -36,16 +43,18 @@ export function AllSettings({ engine, form }: { engine: Engine; form: Form }) {
         <Accordion.Panel>
           <Stack gap="lg">
             <Part title={t("all.engine", { name: engine.name })}>
-              {engine.knobs.map((knob) => (
+              {engine.knobs.filter(({ name }) => !without.includes(name)).map((knob) => (
                 <KnobField
                   key={knob.name} knob={knob} value={set[knob.name] ?? knob.default}
-                  change={(value) => change({ knobs: withKnob(choices, knob, value) })}
+                  change={(value) => change({ knobs: withKnob(choices, knob, value, engine.name) })}
                 />
               ))}
             </Part>
-            <Part title={t("all.source")}>
-              <SourceFields form={form} />
-            </Part>
+            {source && (
+              <Part title={t("all.source")}>
+                <SourceFields form={form} />
+              </Part>
+            )}
             <Part title={t("all.encoder")}>
               <Encoder form={form} />
             </Part>

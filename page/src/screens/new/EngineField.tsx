@@ -3,31 +3,32 @@ import { useQuery } from "@tanstack/react-query";
 import { useTranslation } from "react-i18next";
 import { Link } from "react-router";
 import { api, body } from "../../api/client";
-import type { Engine } from "./choices";
-import type { Form } from "./NewJob";
+import type { Generator } from "./choices";
 import classes from "./new.module.css";
 import { useMissing } from "./weights";
 
-interface Props extends Pick<Form, "choices" | "change"> {
-  engines: Engine[];
+interface Props {
+  engines: Generator[];
+  value: string;
+  change: (engine: string) => void;
 }
 
-export function EngineField({ engines, choices, change }: Props) {
+export function EngineField({ engines, value, change }: Props) {
   const { t } = useTranslation("new");
   return (
     <Radio.Group
-      label={t("engine.label")} value={choices.engine} onChange={(engine) => change({ engine })}
+      label={t("engine.label")} value={value} onChange={change}
     >
       <Stack gap={6} mt={3}>
         {engines.map((engine) => (
-          <EngineCard key={engine.name} engine={engine} isChosen={engine.name === choices.engine} />
+          <EngineCard key={engine.name} engine={engine} isChosen={engine.name === value} />
         ))}
       </Stack>
     </Radio.Group>
   );
 }
 
-function EngineCard({ engine, isChosen }: { engine: Engine; isChosen: boolean }) {
+function EngineCard({ engine, isChosen }: { engine: Generator; isChosen: boolean }) {
   const { t } = useTranslation("new");
   const missing = useMissing(engine.name);
   const noGpu = useNoGpu() && engine.devices[0] === "cuda";

@@ -12,10 +12,11 @@ type Film = Shapes["Film"];
 const HDR: Record<number, string> = { 16: "HDR (PQ)", 18: "HDR (HLG)" }; // by transfer curve
 const SOON = 2000; // ms; the stream of events tells sooner, as a rule
 
-export function useFilm(id: string) {
+export function useFilm(id: string | null) {
   return useQuery({
     queryKey: ["asset", id],
-    queryFn: () => body(api.GET("/api/v1/assets/{name}", { params: { path: { name: id } } })),
+    enabled: id !== null,
+    queryFn: () => body(api.GET("/api/v1/assets/{name}", { params: { path: { name: id! } } })),
     refetchInterval: ({ state }) => (state.data && isLookedAt(state.data) ? SOON : false),
   });
 }

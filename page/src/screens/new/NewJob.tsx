@@ -1,15 +1,18 @@
-import { Anchor, Grid, Loader, Stack, Text, Title } from "@mantine/core";
+import "../../i18n/new";
+
+import { Anchor, Grid, Loader, SegmentedControl, Stack, Text, Title } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Link, useSearchParams } from "react-router";
 import { api, body } from "../../api/client";
 import { Fault } from "../../components/Fault";
-import { type Choices, type Cut, type Source, useChoices } from "./choices";
+import { type Asking, type Choices, type Cut, params, type Source, useChoices } from "./choices";
 import { FilmCard, useFilm } from "./FilmCard";
 import { PickFilm } from "./PickFilm";
 import { PlanCard } from "./PlanCard";
 import { Settings } from "./Settings";
+import { Words } from "./Words";
 
 /** A film, what to make of it, what that takes, and off. */
 export function NewJob() {
@@ -17,15 +20,27 @@ export function NewJob() {
   const [search, setSearch] = useSearchParams();
   const asset = search.get("asset");
   const parent = search.get("parent");
+  const kind = search.get("kind") === "generate" ? "generate" : "upscale";
   const pick = (id: string) => setSearch({ asset: id });
   return (
     <Stack maw={1200} mx="auto">
       <Title order={1} size="h2">
         {t("title")}
       </Title>
-      {asset !== null && <OfAsset key={asset} id={asset} again={() => setSearch({})} />}
-      {asset === null && parent !== null && <OfJob id={parent} />}
-      {asset === null && parent === null && <PickFilm pick={pick} />}
+      <SegmentedControl
+        aria-label={t("kind.label")} value={kind} style={{ alignSelf: "flex-start", maxWidth: "100%" }}
+        data={["upscale", "generate"].map((value) => ({ value, label: t(`kind.${value}`) }))}
+        onChange={(value) => setSearch(value === "generate" ? { kind: value } : {})}
+      />
+      {kind === "generate" ? (
+        <Words asset={asset} pick={(id) => setSearch({ kind, ...(id === null ? {} : { asset: id }) })} />
+      ) : (
+        <>
+          {asset !== null && <OfAsset key={asset} id={asset} again={() => setSearch({})} />}
+          {asset === null && parent !== null && <OfJob id={parent} />}
+          {asset === null && parent === null && <PickFilm pick={pick} />}
+        </>
+      )}
     </Stack>
   );
 }
@@ -71,13 +86,16 @@ function Making({ source, frames }: { source: Source; frames: number | null }) {
   const [choices, change] = useChoices();
   const [cut, setCut] = useState<Cut>({ first: null, stop: null });
   const form: Form = { choices, change, cut, setCut, frames };
+  const asking: Asking = {
+    ...source, kind: "upscale", params: params(choices, cut), container: choices.container,
+  };
   return (
     <Grid gap="xl">
       <Grid.Col span={{ base: 12, md: 7 }}>
         <Settings form={form} />
       </Grid.Col>
       <Grid.Col span={{ base: 12, md: 5 }}>
-        <PlanCard source={source} choices={choices} cut={cut} />
+        <PlanCard asking={asking} engine={choices.engine} choices={choices} />
       </Grid.Col>
     </Grid>
   );

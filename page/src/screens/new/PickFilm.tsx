@@ -60,7 +60,7 @@ export function PickFilm({ pick }: { pick: (asset: string) => void }) {
   );
 }
 
-function FromServer({ pick }: { pick: (asset: string) => void }) {
+export function FromServer({ pick }: { pick: (asset: string) => void }) {
   const { t } = useTranslation("new");
   const [opened, setOpened] = useState(false);
   const system = useQuery({ queryKey: ["system"], queryFn: () => body(api.GET("/api/v1/system")) });

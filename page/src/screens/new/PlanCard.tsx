@@ -7,23 +7,52 @@ import { useTranslation } from "react-i18next";
 import { Link, useNavigate } from "react-router";
 import { api, body, type Shapes } from "../../api/client";
 import { bytes, duration, number } from "../../lib/format";
-import { type Asking, type Choices, type Cut, type NewJob, params, type Source } from "./choices";
+import type { Asking, Choices, NewJob } from "./choices";
 import classes from "./new.module.css";
 import { useMissing } from "./weights";
 
 interface Props {
-  source: Source;
-  choices: Choices;
-  cut: Cut;
+  asking: Asking | string; // what is to be made, or why nothing can be asked for yet
+  engine: string;
+  choices: Pick<Choices, "priority" | "keep">;
 }
 
 /** What the job takes, as it is chosen now, and the button that starts it. */
-export function PlanCard({ source, choices, cut }: Props) {
+export function PlanCard(props: Props) {
   const { t } = useTranslation("new");
-  const missing = useMissing(choices.engine);
-  const asking: Asking = {
-    ...source, kind: "upscale", params: params(choices, cut), container: choices.container,
-  };
+  return (
+    <Paper withBorder p="md" component="section" aria-labelledby="plan" className={classes.sticky}>
+      <Stack gap="sm">
+        <Title order={2} size="h4" id="plan">
+          {t("plan.title")}
+        </Title>
+        {typeof props.asking === "string" ? (
+          <>
+            <Text size="sm" role="status">
+              {props.asking}
+            </Text>
+            <Start disabled />
+          </>
+        ) : (
+          <Planned {...props} asking={props.asking} />
+        )}
+      </Stack>
+    </Paper>
+  );
+}
+
+function Start(props: { disabled?: boolean; loading?: boolean; onClick?: () => void }) {
+  const { t } = useTranslation("new");
+  return (
+    <Button size="md" fullWidth leftSection={<IconPlayerPlay size={18} aria-hidden />} {...props}>
+      {t("plan.start")}
+    </Button>
+  );
+}
+
+function Planned({ asking, engine, choices }: Omit<Props, "asking"> & { asking: Asking }) {
+  const { t } = useTranslation("new");
+  const missing = useMissing(engine);
   const [asked] = useDebouncedValue(asking, 350);
   const plan = useQuery({
     queryKey: ["plan", asked],
@@ -38,18 +67,14 @@ export function PlanCard({ source, choices, cut }: Props) {
     ...asking, priority: choices.priority, on_cancel: choices.keep, mixed: false,
   };
   return (
-    <Paper withBorder p="md" component="section" aria-labelledby="plan" className={classes.sticky}>
-      <Stack gap="sm">
-        <Title order={2} size="h4" id="plan">
-          {t("plan.title")}
-        </Title>
+    <>
         {plan.isPending && <Loader size="sm" aria-label={t("common:loading")} />}
         {plan.isError ? (
           <Alert color="red" role="alert" title={t("plan.wrong")}>
             <Text size="sm" style={{ overflowWrap: "anywhere" }}>
               {plan.error.message}
             </Text>
-            {missing && (
+            {(missing || plan.error.message.includes("weights pull")) && (
               <Anchor component={Link} to="/weights" size="sm" c="inherit" underline="always">
                 {t("engine.get")}
               </Anchor>
@@ -63,15 +88,11 @@ export function PlanCard({ source, choices, cut }: Props) {
             <Text size="sm">{start.error.message}</Text>
           </Alert>
         )}
-        <Button
-          size="md" fullWidth leftSection={<IconPlayerPlay size={18} aria-hidden />}
-          disabled={plan.isError || plan.isPending} loading={start.isPending || start.isSuccess}
-          onClick={() => start.mutate(job)}
-        >
-          {t("plan.start")}
-        </Button>
-      </Stack>
-    </Paper>
+      <Start
+        disabled={plan.isError || plan.isPending} loading={start.isPending || start.isSuccess}
+        onClick={() => start.mutate(job)}
+      />
+    </>
   );
 }
 
@@ -108,7 +129,7 @@ function Plan({ plan, faded }: { plan: Shapes["Preview"]; faded: boolean }) {
   const rows: [string, string][] = [
     ["picture", `${plan.width}×${plan.height}`],
     ["frames", number(plan.frames, language)],
-    ["segments", number(plan.segments, language)],
+    ...(plan.segments > 1 ? [["segments", number(plan.segments, language)] as [string, string]] : []),
     ["ram", bytes(plan.ram, language)],
     ...(plan.vram > 0 ? [["vram", bytes(plan.vram, language)] as [string, string]] : []),
     ["disk", bytes(plan.disk, language)],

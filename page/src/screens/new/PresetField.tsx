@@ -4,16 +4,18 @@ import { type FormEvent, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { api, body } from "../../api/client";
 import { problem } from "../../components/notify";
-import { type Engine, params } from "./choices";
+import type { Generator } from "./choices";
 import type { Form } from "./NewJob";
-import { applied, chosen, type Preset } from "./presets";
+import { applied, chosen, engineOf, type Preset } from "./presets";
 
 interface Props extends Pick<Form, "choices" | "change"> {
-  engine: Engine;
+  engine: Generator;
+  kind: Preset["kind"];
+  params: Preset["params"]; // as they are now
 }
 
 /** Settings by name: those of the engine, those of this service, one's own. */
-export function PresetField({ engine, choices, change }: Props) {
+export function PresetField({ engine, kind, params, choices, change }: Props) {
   const { t } = useTranslation("new");
   const [naming, setNaming] = useState(false);
   const presets = usePresets(engine.name);
@@ -62,7 +64,7 @@ export function PresetField({ engine, choices, change }: Props) {
           {about(now)}
         </Text>
       )}
-      {naming && <Naming close={() => setNaming(false)} params={params(choices)} />}
+      {naming && <Naming close={() => setNaming(false)} kind={kind} params={params} />}
     </div>
   );
 }
@@ -72,16 +74,16 @@ function usePresets(engine: string) {
     queryKey: ["presets"],
     queryFn: () => body(api.GET("/api/v1/presets")),
   });
-  return (found.data?.presets ?? []).filter((one) => (one.params.engine ?? "lite") === engine);
+  return (found.data?.presets ?? []).filter((one) => engineOf(one) === engine);
 }
 
-function Naming({ close, params }: { close: () => void; params: Preset["params"] }) {
+function Naming({ close, kind, params }: { close: () => void } & Pick<Preset, "kind" | "params">) {
   const { t } = useTranslation("new");
   const queries = useQueryClient();
   const [name, setName] = useState("");
   const keep = useMutation({
     mutationFn: () =>
-      body(api.POST("/api/v1/presets", { body: { name: name.trim(), params: params as never, shared: false } })),
+      body(api.POST("/api/v1/presets", { body: { name: name.trim(), kind, params: params as never, shared: false } })),
     onSuccess: () => {
       close();
       return queries.invalidateQueries({ queryKey: ["presets"] });

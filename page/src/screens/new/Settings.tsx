@@ -5,7 +5,7 @@ import { useTranslation } from "react-i18next";
 import { api, body } from "../../api/client";
 import { Fault } from "../../components/Fault";
 import { AllSettings } from "./AllSettings";
-import { type Choices, type Engine, withMore } from "./choices";
+import { type Choices, type Engine, params, withMore } from "./choices";
 import { EngineField } from "./EngineField";
 import type { Form } from "./NewJob";
 import { PresetField } from "./PresetField";
@@ -13,15 +13,19 @@ import { PresetField } from "./PresetField";
 const SCALES = ["1.5", "2", "3", "4"] as const;
 const HEIGHTS = ["720", "1080", "1440", "2160"] as const;
 
-/** What to make of the film. */
-export function Settings({ form }: { form: Form }) {
-  const { t } = useTranslation("new");
-  const { choices, change } = form;
-  const engines = useQuery({
+/** What engines there are, and what can be set on them. */
+export const useEngines = () =>
+  useQuery({
     queryKey: ["engines"],
     queryFn: () => body(api.GET("/api/v1/engines")),
     staleTime: Infinity,
   });
+
+/** What to make of the film. */
+export function Settings({ form }: { form: Form }) {
+  const { t } = useTranslation("new");
+  const { choices, change } = form;
+  const engines = useEngines();
   if (engines.isPending) return <Loader aria-label={t("common:loading")} />;
   if (engines.isError) return <Fault error={engines.error} again={() => void engines.refetch()} />;
   const list = inOrder(engines.data.engines);
@@ -31,29 +35,39 @@ export function Settings({ form }: { form: Form }) {
       <Title order={2} size="h4" id="what">
         {t("what")}
       </Title>
-      <EngineField engines={list} choices={choices} change={change} />
-      <PresetField engine={engine} choices={choices} change={change} />
+      <EngineField engines={list} value={choices.engine} change={(name) => change({ engine: name })} />
+      <PresetField
+        engine={engine} kind="upscale" params={params(choices)} choices={choices} change={change}
+      />
       <SizeField choices={choices} change={change} />
-      <SimpleGrid cols={{ base: 1, xs: 2 }}>
-        <Labelled label={t("container.label")} help={t(`container.${choices.container}`)}>
-          {(id) => (
-            <SegmentedControl
-              aria-labelledby={id} value={choices.container} data={["mp4", "mkv"]} fullWidth
-              onChange={(value) => change({ container: value as Choices["container"] })}
-            />
-          )}
-        </Labelled>
-        <NumberInput
-          label={t("crf.label")} description={t("crf.help")} placeholder={t("usual")} min={0} max={63}
-          allowDecimal={false} inputWrapperOrder={["label", "input", "description"]}
-          value={choices.more.crf ?? ""}
-          onChange={(value) =>
-            change({ more: withMore(choices.more, "crf", value === "" ? undefined : Number(value)) })
-          }
-        />
-      </SimpleGrid>
+      <FileFields choices={choices} change={change} />
       <AllSettings engine={engine} form={form} />
     </Stack>
+  );
+}
+
+/** How the film is written. */
+export function FileFields({ choices, change }: Pick<Form, "choices" | "change">) {
+  const { t } = useTranslation("new");
+  return (
+    <SimpleGrid cols={{ base: 1, xs: 2 }}>
+      <Labelled label={t("container.label")} help={t(`container.${choices.container}`)}>
+        {(id) => (
+          <SegmentedControl
+            aria-labelledby={id} value={choices.container} data={["mp4", "mkv"]} fullWidth
+            onChange={(value) => change({ container: value as Choices["container"] })}
+          />
+        )}
+      </Labelled>
+      <NumberInput
+        label={t("crf.label")} description={t("crf.help")} placeholder={t("usual")} min={0} max={63}
+        allowDecimal={false} inputWrapperOrder={["label", "input", "description"]}
+        value={choices.more.crf ?? ""}
+        onChange={(value) =>
+          change({ more: withMore(choices.more, "crf", value === "" ? undefined : Number(value)) })
+        }
+      />
+    </SimpleGrid>
   );
 }
 

@@ -1,9 +1,9 @@
 import { expect, test } from "vitest";
-import { type AnyKnob, type Choices, type Engine, params, withKnob, withMore } from "./choices";
+import { type AnyKnob, type Choices, type Engine, params, takesPicture, withKnob, withMore, words } from "./choices";
 import { applied, chosen, type Preset } from "./presets";
 
 const usual: Choices = {
-  engine: "lite", by: "scale", scale: "2", height: 1080, container: "mp4", knobs: {}, more: {},
+  engine: "lite", generator: "wan", prompt: "", negative: "", by: "scale", scale: "2", height: 1080, container: "mp4", knobs: {}, more: {},
   priority: 0, keep: "partial",
 };
 const look = {
@@ -33,6 +33,31 @@ test("knobs are those of the chosen engine, and a default is not kept", () => {
   expect(params({ ...usual, knobs }).set).toEqual({ look: "crisp" });
   expect(params({ ...usual, knobs, engine: "resize" }).set).toBeUndefined();
   expect(withKnob({ ...usual, knobs }, look, "faithful")).toEqual({ lite: {} });
+});
+
+test("a film from words has its own knobs, and of the rest what it can use", () => {
+  const said = { ...usual, prompt: " a cat ", negative: " ", more: { crf: 20, deinterlace: "bwdif" as const } };
+  expect(words(said)).toEqual({ engine: "wan", prompt: "a cat", crf: 20 });
+  const knobs = withKnob(usual, { ...look, name: "model", default: "t2v", choices: ["t2v", "i2v"] }, "i2v", "wan");
+  expect(words({ ...said, knobs, negative: "blur" })).toMatchObject({ set: { model: "i2v" }, negative: "blur" });
+  const wan = { ...lite, name: "wan", knobs: [{ ...look, name: "model", default: "t2v" }] } as never;
+  expect(takesPicture(wan, usual)).toBe(false);
+  expect(takesPicture(wan, { ...usual, knobs })).toBe(true);
+});
+
+test("a preset of films from words is picked for their engine", () => {
+  const four = { ...preset("four", { engine: "wan", set: { look: "crisp" } }), kind: "generate" } as Preset;
+  const now = { ...usual, ...applied(four, usual) };
+  expect(now.engine).toBe("lite");
+  expect(chosen([four], now, { ...lite, name: "wan" })).toBe(four);
+});
+
+test("where bytes lie is a preset's word, and goes with it", () => {
+  const little = preset("little", { engine: "lite", place: { vram_threshold_percent: 40 } });
+  const now = { ...usual, ...applied(little, usual) };
+  expect(params(now).place).toEqual({ vram_threshold_percent: 40 });
+  expect(chosen([preset("plain", { engine: "lite" }), little], now, lite)).toBe(little);
+  expect(params({ ...now, ...applied(crisp, now) }).place).toBeUndefined();
 });
 
 test("what is emptied is as usual again", () => {

@@ -2,10 +2,12 @@ import { useState } from "react";
 import type { Shapes } from "../../api/client";
 import type { components } from "../../api/schema";
 
-export type Params = NonNullable<components["schemas"]["Asking"]["params"]>;
+export type Params = components["schemas"]["UpscaleParams"];
+export type WordsParams = components["schemas"]["GenerateParams"];
 export type Asking = components["schemas"]["Asking"];
 export type NewJob = components["schemas"]["NewJob"];
 export type Engine = Shapes["Engine"];
+export type Generator = Shapes["Generator"];
 export type AnyKnob = Engine["knobs"][number];
 export type Knob = string | number | boolean;
 export type Knobs = Record<string, Knob>;
@@ -15,6 +17,9 @@ export type More = Omit<Params, "engine" | "scale" | "height" | "set" | "frames"
 /** What was chosen in the form; all of it is remembered for the next job. */
 export interface Choices {
   engine: string;
+  generator: string; // the engine of films from words
+  prompt: string;
+  negative: string;
   by: "scale" | "height";
   scale: "1.5" | "2" | "3" | "4";
   height: number;
@@ -24,6 +29,9 @@ export interface Choices {
   priority: number;
   keep: "partial" | "nothing"; // of what is done, when it is cancelled
 }
+
+/** Of the many, those that films from words have, too. */
+const WRITTEN = ["codec", "crf", "effort", "bits", "seed", "vram", "ram", "place"] as const;
 
 /** Only these frames; not remembered, for the next film is another one. */
 export interface Cut {
@@ -35,7 +43,7 @@ export interface Cut {
 export type Source = { asset: string } | { parent: string };
 
 const USUAL: Choices = {
-  engine: "lite", by: "scale", scale: "2", height: 1080, container: "mp4", knobs: {}, more: {},
+  engine: "lite", generator: "wan", prompt: "", negative: "", by: "scale", scale: "2", height: 1080, container: "mp4", knobs: {}, more: {},
   priority: 0, keep: "partial",
 };
 const KEY = "longtake-choices";
@@ -72,21 +80,40 @@ export function params(choices: Choices, cut: Cut = { first: null, stop: null })
   };
 }
 
+/** The same of a film from words. */
+export function words(choices: Choices): WordsParams {
+  const { generator, knobs, more, prompt, negative } = choices;
+  const set = knobs[generator] ?? {};
+  return {
+    engine: generator,
+    prompt: prompt.trim(),
+    ...(negative.trim() ? { negative: negative.trim() } : {}),
+    ...(Object.keys(set).length > 0 ? { set } : {}),
+    ...Object.fromEntries(WRITTEN.flatMap((name) => (more[name] === undefined ? [] : [[name, more[name]]]))),
+  };
+}
+
+/** Whether a model begins with a picture: those are called image-to-video. */
+export const takesPicture = (generator: Generator, choices: Choices) =>
+  String(settled(generator, choices.knobs[generator.name] ?? {})["model"] ?? "").startsWith("i2v");
+
 /** With one of the many set, or as usual again (undefined). */
 export function withMore<K extends keyof More>(more: More, name: K, value: More[K] | undefined): More {
   const { [name]: _, ...rest } = more;
   return value === undefined || value === null ? rest : { ...rest, [name]: value };
 }
 
-/** With one knob of the chosen engine set; a default is not kept, so that it may change. */
-export function withKnob(choices: Choices, knob: AnyKnob, value: Knob): Choices["knobs"] {
-  const { [knob.name]: _, ...rest } = choices.knobs[choices.engine] ?? {};
+/** With one knob of an engine set; a default is not kept, so that it may change. */
+export function withKnob(
+  choices: Choices, knob: AnyKnob, value: Knob, engine: string = choices.engine,
+): Choices["knobs"] {
+  const { [knob.name]: _, ...rest } = choices.knobs[engine] ?? {};
   const set = value === knob.default ? rest : { ...rest, [knob.name]: value };
-  return { ...choices.knobs, [choices.engine]: set };
+  return { ...choices.knobs, [engine]: set };
 }
 
 /** All knobs, as they will be. */
-export const settled = (engine: Engine, set: Knobs): Knobs => ({
+export const settled = (engine: Generator, set: Knobs): Knobs => ({
   ...Object.fromEntries(engine.knobs.map((knob) => [knob.name, knob.default])),
   ...set,
 });

@@ -1,27 +1,34 @@
 import type { Shapes } from "../../api/client";
-import { type Choices, type Engine, type Knobs, type Params, settled } from "./choices";
+import { type Choices, type Generator, type Knobs, type Params, settled } from "./choices";
 
 export type Preset = Shapes["PresetShown"];
 
 /** What a preset changes in the form; the rest stays as it is. */
 export function applied(preset: Preset, choices: Choices): Partial<Choices> {
-  const { engine = "lite", set = {}, scale, height, frames: _, ...more } = preset.params as Params;
+  const { engine: _e, set = {}, scale, height, frames: _, ...more } = preset.params as Params;
+  const engine = engineOf(preset);
+  const { place: _p, ...others } = choices.more; // of the preset before
   return {
-    engine,
+    ...(preset.kind === "generate" ? { generator: engine } : { engine }),
     knobs: { ...choices.knobs, [engine]: set },
-    more: { ...choices.more, ...more },
+    more: { ...others, ...more },
     ...(scale ? { by: "scale", scale: `${scale}` as Choices["scale"] } : {}),
     ...(height ? { by: "height", height } : {}),
   };
 }
 
+/** The engine that a preset is for. */
+export const engineOf = ({ kind, params }: Preset) =>
+  params.engine ?? (kind === "generate" ? "wan" : "lite");
+
 /** The preset whose values the form shows, if there is one. */
-export function chosen(presets: Preset[], choices: Choices, engine: Engine): Preset | undefined {
+export function chosen(presets: Preset[], choices: Choices, engine: Generator): Preset | undefined {
   const now = settled(engine, choices.knobs[engine.name] ?? {});
   return presets.find(({ params }) => {
     const { engine: _, set = {}, scale, height, frames: __, ...more } = params as Params;
     return (
       same(settled(engine, set), now) &&
+      same(more.place ?? {}, choices.more.place ?? {}) &&
       (!scale || (choices.by === "scale" && `${scale}` === choices.scale)) &&
       (!height || (choices.by === "height" && height === choices.height)) &&
       same(more as Knobs, pick(choices.more as Knobs, Object.keys(more)))

@@ -4,6 +4,7 @@ import { Link } from "react-router";
 import type { Shapes } from "../../api/client";
 import { hasEnded } from "../../components/jobActions";
 import { StateBadge } from "../../components/StateBadge";
+import { share } from "../../components/share";
 import { duration, number, time } from "../../lib/format";
 import { JobMenu } from "./JobMenu";
 import classes from "./queue.module.css";
@@ -38,10 +39,10 @@ export function JobRow({ job }: { job: Job }) {
 
 function Asked({ job }: { job: Job }) {
   const { t } = useTranslation("queue");
-  const { engine, scale, height } = job.task;
+  const { task } = job;
   const said = [
-    engine,
-    scale !== null ? `${times(scale)}×` : height !== null ? t("height", { height }) : null,
+    task.engine,
+    task.kind === "generate" ? task.prompt : sizeOf(task, t),
     job.priority !== 0 && !hasEnded(job)
       ? t("priority", { value: `${job.priority > 0 ? "+" : "−"}${Math.abs(job.priority)}` })
       : null,
@@ -52,6 +53,11 @@ function Asked({ job }: { job: Job }) {
     </Text>
   );
 }
+
+type Upscaling = Extract<Job["task"], { kind: "upscale" }>;
+
+const sizeOf = ({ scale, height }: Upscaling, t: (key: string, slots: { height: number }) => string) =>
+  scale !== null ? `${times(scale)}×` : height !== null ? t("height", { height }) : null;
 
 /** "3/2" is 1.5. */
 function times(ratio: string): number {
@@ -102,17 +108,19 @@ function Said({ children }: { children: string }) {
 
 function Bar({ job }: { job: Job }) {
   const { t, i18n } = useTranslation("queue");
-  const { frames, of, fps, eta } = job.progress;
+  const { fps, eta, sampler } = job.progress;
   const moves = job.state === "running" && job.waiting === null;
   return (
     <>
       <Progress
-        value={of ? (100 * frames) / of : 0} size="sm" color={moves ? undefined : "gray"}
+        value={share(job)} size="sm" color={moves ? undefined : "gray"}
         aria-label={t("progress", { name: job.name })}
       />
       <Group justify="space-between" gap="xs" mt={4} wrap="nowrap">
         <Text size="xs" c="dimmed" className="figures" truncate>
-          {t(moves && fps ? "common:of" : "frames", figures(job, i18n.language))}
+          {sampler && sampler.done < sampler.of
+            ? t("steps", { here: sampler.done, of: sampler.of })
+            : t(moves && fps ? "common:of" : "frames", figures(job, i18n.language))}
           {moves && fps ? ` · ${t("common:fps", { value: number(fps, i18n.language, 1) })}` : ""}
         </Text>
         {moves && eta !== null && (

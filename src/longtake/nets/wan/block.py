@@ -1,9 +1,10 @@
 """A block of Wan 2.1's transformer, token chunk by token chunk and in place.
 
-Self attention is the only place where tokens meet. Keys and values of all tokens are made first,
-chunk by chunk; then queries, attention and all that follows. With u bytes for all tokens and
-`query_tokens` for all at once, x, keys, values, queries and what attention finds live together: 5 u
-and a chunk's own; with fewer at a time 3 u and what those need.
+A block has three phases: self attention, cross attention, feed-forward. Each needs only its own
+weights and leaves nothing behind but the tokens. Self attention is the only place where tokens
+meet. Keys and values of all tokens are made first, chunk by chunk; then queries and attention. With
+u bytes for all tokens and `query_tokens` for all at once, x, keys, values, queries and what
+attention finds live together: 5 u and a chunk's own; with fewer at a time 3 u and what those need.
 
 Modulation, norms of tokens and sums with tokens are computed in float32, whatever the dtype.
 
@@ -13,15 +14,16 @@ Source: https://github.com/Wan-Video/Wan2.1, wan/modules/model.py; https://arxiv
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from longtake.nets.rope import rotate
-from longtake.nets.wan.sizes import LEAST_ROWS, DiTConfig, parts
+from longtake.nets.wan.sizes import LEAST_ROWS, PHASES, DiTConfig, parts
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """queries [q, heads, d], keys and values [k, heads, d] -> [q, heads, d]."""
@@ -173,6 +175,8 @@ class CrossAttention(Attention):
 class Block(nn.Module):
     """Changes `flow.x` in place; all else in the flow stays."""
 
+    phases: ClassVar = PHASES
+
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         dim, self.eps = config.dim, config.eps
@@ -186,18 +190,23 @@ class Block(nn.Module):
             nn.Linear(config.ffn_dim, dim),
         )
 
+    def __iter__(self) -> Iterator[Callable[[Flow], None]]:
+        """Its phases."""
+        return (getattr(self, name) for name in self.phases)
+
     def forward(self, flow: Flow) -> None:
+        for phase in self:
+            phase(flow)
+
+    def self_attention(self, flow: Flow) -> None:
         x, turns, attend = flow.x, flow.turns, flow.settings.attend
-        modulation = self.modulation[0].float() + flow.moment.modulation
-        modulation[[1, 4]] += 1
-        shift, scale, *after = modulation.unbind(0)
+        shift, scale, gate = self._modulated(flow)[:3]
         keys, values = torch.empty_like(x), torch.empty_like(x)
         for rows in flow.settings.chunks(len(x)):
             normed = norm(x[rows], scale, shift, self.eps)
             keys[rows] = self.self_attn.keys(normed, turns[rows])
             values[rows] = self.self_attn.v(normed)
             del normed
-        sources = self.cross_attn.sources(flow.given)
         split, groups = self.self_attn.split, flow.settings.parts(len(x))
         for group in groups:
             first, stop = group[0].start, group[-1].stop
@@ -211,23 +220,26 @@ class Block(nn.Module):
             if group is groups[-1]:
                 del keys, values
             for rows in group:
-                self._finish(x[rows], found[_less(rows, first)], after, sources, attend)
+                _add(x[rows], self.self_attn.o(found[_less(rows, first)]), gate)
             del found
 
-    def _finish(
-        self,
-        x: Tensor,
-        found: Tensor,
-        after: list[Tensor],
-        sources: list[tuple[Tensor, Tensor]],
-        attend: Attend,
-    ) -> None:
-        """Add to tokens x [tokens, dim] what self attention found, cross attention and the
-        feed-forward."""
-        gate, shift, scale, gate2 = after
-        _add(x, self.self_attn.o(found), gate)
-        x.add_(self.cross_attn(self.norm3(x), sources, attend))
-        _add(x, self.ffn(norm(x, scale, shift, self.eps)), gate2)
+    def cross_attention(self, flow: Flow) -> None:
+        sources = self.cross_attn.sources(flow.given)
+        for rows in flow.settings.chunks(len(flow.x)):
+            x = flow.x[rows]
+            x.add_(self.cross_attn(self.norm3(x), sources, flow.settings.attend))
+
+    def feed_forward(self, flow: Flow) -> None:
+        shift, scale, gate = self._modulated(flow)[3:]
+        for rows in flow.settings.chunks(len(flow.x)):
+            x = flow.x[rows]
+            _add(x, self.ffn(norm(x, scale, shift, self.eps)), gate)
+
+    def _modulated(self, flow: Flow) -> tuple[Tensor, ...]:
+        """Shift, 1 + scale and gate [dim] of self attention, and of the feed-forward; float32."""
+        modulation = self.modulation[0].float() + flow.moment.modulation
+        modulation[[1, 4]] += 1
+        return modulation.unbind(0)
 
 
 def norm(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Tensor:

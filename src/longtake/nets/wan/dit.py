@@ -4,9 +4,9 @@
     -> tokens; 30 or 40 blocks (block.py); head -> prediction [16, F, H/8, W/8], float32
 
 A pass is three kinds of steps, each of which can be called on its own, with explicit state between
-(`Flow`): `enter`, every one of `blocks`, `leave`. `forward` does no more than that, block by block
-and within a block sample by sample: both branches of guidance, or several windows, go through a
-block while it is there. Samples never meet, so their order changes no bit.
+(`Flow`): `enter`, every one of `blocks`, `leave`. `forward` does no more than that, block by block,
+phase by phase and within a phase sample by sample: both branches of guidance, or several windows,
+go through it while it is there. Samples never meet, so their order changes no bit.
 
 What prompt, image (`give`) and time step (`moment`) give is computed beforehand; after that
 `release` drops the modules that only it needs. Parameter names are the official ones; other
@@ -145,8 +145,9 @@ class DiT(nn.Module):
                 turns[grid] = self.turns(grid, sample.latents.device)
             flows.append(self.enter(sample, turns[grid], settings))
         for block in self._blocks():
-            for flow in flows:
-                block(flow)
+            for phase in block:
+                for flow in flows:
+                    phase(flow)
         return [self.leave(flow) for flow in flows]
 
     def _blocks(self) -> Iterator[Block]:

@@ -95,24 +95,24 @@ def activations(
     sources = 2 * (config.text_length + image_tokens(config)) * dim * e
     turns = tokens * config.head_dim // 2 * 8
     turned = chunk * dim * _turning_bytes(e)
-    after = max(turned, chunk * (dim + 2 * config.ffn_dim) * e)
-    stays = 2 * tokens * dim * e if len(groups) > 1 else 0  # keys and values, until the last part
     queries = asking * dim * e
+    self_attention = (
+        2 * tokens * dim * e + queries + max(queries + asking * config.heads * 4 + _FLASH, turned)
+    )
+    crossed = 5 if image_tokens(config) else 4  # normed, asked, found in text and image, projected
+    cross_attention = sources + max(
+        _NORM * (chunk + 1) * dim, crossed * chunk * dim * e + chunk * config.heads * 4 + _FLASH
+    )
+    feed_forward = max(turned, chunk * (dim + 2 * config.ffn_dim) * e)
     return (
         samples * tokens * dim * e
         + turns
-        + _MODULATION * dim
-        + sources
-        + max(
-            2 * tokens * dim * e
-            + queries
-            + max(queries + asking * config.heads * 4 + _FLASH, turned),
-            stays + queries + after,
-        )
+        + max(_MODULATION * dim + max(self_attention, feed_forward), cross_attention)
     )
 
 
 _MODULATION: Final = 6 * 4  # bytes per channel: what a block makes of the time step's
+_NORM: Final = 8  # bytes per value in float32, into a norm and out of it; of its weights as well
 _FLASH: Final = 24  # bytes of flash attention's unused random state, beside its sum per row
 
 

@@ -93,6 +93,15 @@ def block_tensors(config: DiTConfig) -> Table:
     return table | _affine("ffn.0", ffn, dim) | _affine("ffn.2", dim, ffn)
 
 
+PHASES: Final = {
+    "self_attention": ("modulation", "self_attn"),
+    "cross_attention": ("norm3", "cross_attn"),
+    "feed_forward": ("modulation", "ffn"),
+}
+"""What a block does, one after the other, and the tensors that each reads, by what their names
+begin with. The modulation, a ten thousandth of a block, belongs to two of them."""
+
+
 def rest_tensors(config: DiTConfig) -> Table:
     """All that stands before and after the blocks."""
     dim, image = config.dim, config.image_dim

@@ -48,6 +48,17 @@ class JobProgressEvent(_Told):
     data: JobProgressData
 
 
+class JobStepData(Shape):
+    segment: int = Field(description="number of the one that goes on")
+    done: int = Field(description="steps of its sampler that are taken")
+    of: int
+
+
+class JobStepEvent(_Told):
+    type: Literal["job.step"]
+    data: JobStepData
+
+
 class SegmentStateData(Shape):
     number: int
     kind: StepKind
@@ -109,6 +120,7 @@ class Event(
         Annotated[
             JobStateEvent
             | JobProgressEvent
+            | JobStepEvent
             | SegmentStateEvent
             | AssetStateEvent
             | JobLogEvent

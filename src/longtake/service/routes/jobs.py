@@ -12,6 +12,8 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Depends, Header, Query, Response
 from pydantic import Field
 
+from longtake.core.errors import BadInput
+from longtake.core.media import VideoInfo
 from longtake.core.plain import to_plain
 from longtake.core.plan import Plan
 from longtake.service import assets, idempotency, jobs, paging, planning, presets
@@ -45,11 +47,13 @@ _LOOK: Final = 0.5  # s
 
 
 class Asking(Given):
-    """What is to be made: of an asset, or of the film that another job makes."""
+    """What is to be made: of an asset, of the film that another job makes, or of words."""
 
-    asset: Name | None = None
-    parent: Name | None = None
-    kind: Literal["upscale"] = "upscale"
+    asset: Name | None = Field(
+        default=None, description="the film; to generate, the picture that it begins with, if any"
+    )
+    parent: Name | None = Field(default=None, description="to upscale: the job that makes the film")
+    kind: presets.Kind = "upscale"
     preset: Annotated[Text, Field(min_length=1, max_length=200)] | None = Field(
         default=None, description="an id that GET /presets names; `params` win over it"
     )
@@ -233,24 +237,52 @@ class _Desk:
 
     def wish(self, owner: str, asking: NewJob) -> Wish:
         """What is asked, planned. Raises Problem, or what plans raise."""
-        if (asking.asset is None) == (asking.parent is None):
-            raise Problem(422, detail="Give asset or parent, one of both.")
-        name = asking.asset
-        if asking.parent is not None:
-            above = jobs.get(self._database, owner, asking.parent)
-            name = above["result"] or above["asset"]
-            if name is None:
-                raise Conflict(f"Job {asking.parent} has no film to begin from.")
-        row, info = assets.described(self._database, owner, str(name))
-        source = Path(row.path) if row.path else self._blobs.path(row.key)
-        params = presets.filled(self._database, owner, asking.preset, asking.params)
-        asked = planning.understood(source, params, asking.container, row.name)
+        params = presets.filled(self._database, owner, asking.preset, asking.params, asking.kind)
+        if asking.kind == "generate":
+            asked, info = self._from_words(owner, asking, params)
+        else:
+            asked, info = self._of_film(owner, asking, params)
         plan, limits, queue = planning.planned(self._database, asked, info, self._calibration)
         return Wish(
             owner=owner, task=asked.task, limits=limits, plan=plan, source=asking.asset,
             parent=asking.parent, priority=asking.priority, keep=asking.on_cancel,
             mixed=asking.mixed, queue=queue,
         )  # fmt: skip
+
+    def _from_words(
+        self, owner: str, asking: NewJob, params: dict[str, Any]
+    ) -> tuple[planning.Asked, VideoInfo | None]:
+        if asking.parent is not None:
+            raise Problem(422, detail="parent: a film from words begins from no other job's film.")
+        if asking.asset is None:
+            return planning.from_words(None, params, asking.container), None
+        row, info = assets.described(self._database, owner, asking.asset)
+        if info.container != "images":
+            raise BadInput(f"asset: {row.name} is a film; give a picture.")
+        return planning.from_words(self._path(row), params, asking.container), info
+
+    def _of_film(
+        self, owner: str, asking: NewJob, params: dict[str, Any]
+    ) -> tuple[planning.Asked, VideoInfo]:
+        if (asking.asset is None) == (asking.parent is None):
+            raise Problem(422, detail="Give asset or parent, one of both.")
+        if asking.parent is not None:
+            above = jobs.get(self._database, owner, asking.parent)
+            if above["kind"] == "generate" and above["result"] is None:  # as it will be
+                plan = Plan.from_json(jobs.plan_of(self._database, owner, asking.parent))
+                path = plan.task.target
+                return planning.understood(path, params, asking.container, path.name), plan.info
+            name = above["result"] or above["asset"]
+            if name is None:
+                raise Conflict(f"Job {asking.parent} has no film to begin from.")
+        else:
+            name = asking.asset
+        row, info = assets.described(self._database, owner, str(name))
+        source = self._path(row)
+        return planning.understood(source, params, asking.container, row.name), info
+
+    def _path(self, row: Any) -> Path:
+        return Path(row.path) if row.path else self._blobs.path(row.key)
 
 
 def shown(plan: Plan) -> Preview:

@@ -1,4 +1,4 @@
-"""The schema of a job's parameters, made from the flags of `longtake upscale`."""
+"""The schemas of jobs' parameters, made from the flags of `longtake upscale` and `generate`."""
 
 from __future__ import annotations
 
@@ -9,23 +9,36 @@ from typing import Annotated, Any, Final
 
 from pydantic import TypeAdapter, WithJsonSchema
 
-from longtake.core.task import Limits, Option, Upscale, options
+from longtake.core.task import Generate, Limits, Option, Upscale, options
+from longtake.service.planning import LONGEST
 
 COMPONENT: Final = "x-component"
-HIDDEN: Final = ("devices",)  # workers have theirs
+HIDDEN: Final = ("devices", "image")  # workers have theirs; a picture is an asset
+_WORDS: Final[dict[str, Any]] = {"type": "string", "maxLength": LONGEST}
 
 
-def schema() -> dict[str, Any]:
-    """Of an object with any of the parameters."""
-    made = {}
-    for kind in (Upscale, Limits):
+def schemas() -> dict[str, Any]:
+    """By name: of objects with any of the parameters."""
+    prompt = {**_WORDS, "description": "what it shows"}
+    made = {
+        "UpscaleParams": _schema("upscale", Upscale),
+        "GenerateParams": _schema("generate", Generate, prompt=prompt),
+    }
+    made["GenerateParams"]["properties"]["negative"] |= _WORDS
+    either = [{"$ref": f"#/components/schemas/{name}"} for name in made]
+    return {**made, "Params": {"anyOf": either}}
+
+
+def _schema(command: str, task: type[Any], **more: Any) -> dict[str, Any]:
+    made = dict(more)
+    for kind in (task, Limits):
         hints = typing.get_type_hints(kind)
         for field, option in options(kind):
             if field.name not in HIDDEN:
                 made[field.name] = _of(hints[field.name], option)
     return {
         "type": "object", "additionalProperties": False, "properties": made,
-        "description": "named and valued as the flags of `longtake upscale`",
+        "description": f"named and valued as the flags of `longtake {command}`",
     }  # fmt: skip
 
 

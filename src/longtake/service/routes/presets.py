@@ -25,6 +25,7 @@ class PresetGiven(Given):
 
 
 class NewPreset(PresetGiven):
+    kind: Literal["upscale", "generate"] = Field(default="upscale", description="of the jobs")
     shared: bool = Field(default=False, description="for everybody; admins only")
 
 
@@ -33,7 +34,7 @@ class PresetShown(Shape):
     name: str
     about: str = Field(description="what for; empty unless it comes with an engine")
     origin: Literal["built-in", "shared", "own"]
-    kind: Literal["upscale"]
+    kind: Literal["upscale", "generate"] = Field(description="of the jobs that take it")
     params: Params
     created: Moment | None = Field(description="null where it comes with an engine")
 
@@ -57,8 +58,11 @@ def router(database: Database) -> APIRouter:
         if wanted.shared and not _admin(caller):
             raise Problem(403, detail="To share a preset needs a token with the scope admin.")
         return _shown(
-            presets.create(database, caller.owner, wanted.name, wanted.params, shared=wanted.shared)
-        )
+            presets.create(
+                database, caller.owner, wanted.name, wanted.params, shared=wanted.shared,
+                kind=wanted.kind,
+            )
+        )  # fmt: skip
 
     @routes.put("/presets/{name}")
     def replace_preset(name: Name, wanted: PresetGiven, caller: Writes) -> PresetShown:

@@ -56,24 +56,38 @@ class Given(BaseModel):
 # --- jobs ----------------------------------------------------------------------------------------
 
 
-class Task(Shape):
-    """What was asked; members are named and valued as the flags of `longtake upscale`."""
-
-    engine: str = "lite"
-    scale: Ratio | None = None
-    height: int | None = Field(None, description="px of the film that is made")
-    set: dict[str, Knob] = Field({}, description="knobs of the engine and of the recipe")
-    frames: tuple[int, int | None] = Field((0, None), description="first, and behind the last")
+class _Written(Shape):
     codec: str = "auto"
     crf: int | None = None
     effort: str = Field("auto", description="of the encoder")
     bits: int | None = Field(None, description="per component")
     seed: int = 0
+
+
+class Task(_Written):
+    """What was asked; members are named and valued as the flags of `longtake upscale`."""
+
+    kind: Literal["upscale"]
+    engine: str = "lite"
+    scale: Ratio | None = None
+    height: int | None = Field(None, description="px of the film that is made")
+    set: dict[str, Knob] = Field({}, description="knobs of the engine and of the recipe")
+    frames: tuple[int, int | None] = Field((0, None), description="first, and behind the last")
     rate: Ratio | None = Field(None, description="frames per second of an image folder")
     assume_color: str | None = None
     pre_width: int | None = Field(None, description="px that the source is reduced to first")
     deinterlace: Literal["no", "bwdif", "ivtc"] = "no"
     drop: list[Drop] = []
+
+
+class Generation(_Written):
+    """The same of the flags of `longtake generate`; its picture is the job's asset."""
+
+    kind: Literal["generate"]
+    prompt: str
+    negative: str = Field("", description="what it shall not show")
+    engine: str = "wan"
+    set: dict[str, Knob] = Field({}, description="knobs of the engine")
 
 
 class Counts(Shape):
@@ -87,10 +101,20 @@ class Counts(Shape):
     cancelled: int = 0
 
 
+class Sampled(Shape):
+    """Steps of a sampler; after the last one the frames are decoded."""
+
+    done: int
+    of: int
+
+
 class Progress(Shape):
     frames: int = Field(description="that are made, those of segments in work included")
     of: int | None = Field(description="frames of the film; an estimate until it is planned")
     segments: Counts
+    sampler: Sampled | None = Field(
+        None, description="null before its first step, and for films that are read"
+    )
     fps: float | None = Field(None, description="frames per second now, of all workers together")
     eta: Seconds | None = Field(None, description="seconds until the end, as it looks now")
 
@@ -112,7 +136,7 @@ class Failure(Shape):
 
 class Job(Shape):
     id: str
-    kind: Literal["upscale"]
+    kind: Literal["upscale", "generate"]
     name: str = Field(description="of the film that it makes")
     state: JobState
     wish: Literal["run", "pause", "cancel"] = Field(
@@ -124,10 +148,13 @@ class Job(Shape):
     )
     mixed: bool = Field(description="workers of other numerics may help")
     parent: str | None = Field(description="the job whose film is the source")
-    asset: str | None = Field(description="the source; null where it is another job's film")
+    asset: str | None = Field(
+        description="the source, or the picture that a film begins with; null where there is none, "
+        "or where it is another job's film"
+    )
     result: str | None = Field(description="the asset that it has made")
     identity: str | None = Field(description="of the frozen plan: all that decides the bytes")
-    task: Task
+    task: Annotated[Task | Generation, Field(discriminator="kind")]
     progress: Progress
     waiting: Waiting | None = Field(description="null while somebody is at work on it, and after")
     error: Failure | None = Field(description="null unless its state is failed")
@@ -168,6 +195,7 @@ class Step(Shape):
     attempts: int = Field(description="that count: three may fail")
     frames: int = Field(description="of its part of the film")
     frames_done: int
+    sampler: Sampled | None = Field(description="null where none is at work")
     bytes: Bytes | None = Field(description="of its committed part")
     sha256: str | None
     error: str | None = Field(description="of the last attempt that failed")
@@ -187,6 +215,10 @@ class Attempt(Shape):
     outcome: Outcome | None = Field(description="null while it lasts")
     detail: str | None
     fps: float | None = Field(description="frames per second")
+    step_time: int | None = Field(description="microseconds that a step of the sampler takes")
+    decode_time: int | None = Field(
+        description="microseconds from the sampler's last step to the finished part"
+    )
     vram: Bytes | None = Field(description="bytes of GPU memory at the peak")
     began: Moment
     ended: Moment | None
@@ -208,6 +240,17 @@ class Placement(Shape):
     queue: int = Field(description="clips waiting between two stages")
     threads: int
     state: Literal["device", "host"]
+    resident_blocks: int = Field(description="blocks of each net that stay on the device")
+    host_blocks: int = Field(description="of the others, where nets are read from the disk")
+    slots: int = Field(description="on the device, through which blocks come")
+    granularity: Literal["block", "phase"] = Field(description="what comes at a time")
+    read_ahead: int = Field(description="blocks that are read before they are used")
+    disk_workers: int = Field(description="threads that read")
+    copy_streams: int = Field(description="as asked; one is used")
+    bandwidth: float = Field(description="of what bus and disk could carry, 0.1 to 1")
+    offload_text: bool = Field(description="the text encoder leaves the device after its turn")
+    offload_image: bool = Field(description="the same of the image encoder")
+    vace_blocks_to_swap: int = Field(description="accepted, without effect")
 
 
 class HostMemory(Shape):

@@ -16,7 +16,7 @@ from longtake import __version__
 from longtake.core.media import Knob
 from longtake.core.plugins import names
 from longtake.planner.survey import survey
-from longtake.runtime.engines import described
+from longtake.runtime.engines import described, generator
 from longtake.service.auth import Caller, needs
 from longtake.service.database import Database
 from longtake.service.disk import space
@@ -73,19 +73,28 @@ class EnginePreset(Shape):
     name: str
     about: str = Field(description="what it is for")
     knobs: dict[str, Knob]
+    place: dict[str, Knob] = Field(description="as `params.place`: it changes no byte of a film")
 
 
-class Engine(Shape):
+class Generator(Shape):
+    """Makes films from words."""
+
     name: str
     about: str
     devices: list[Literal["cpu", "cuda"]] = Field(description="first the one that it is made for")
-    scales: list[float] = Field(description="its natural ones, smallest first")
     presets: list[EnginePreset] = Field(description="the first one is the defaults")
     knobs: list[AnyKnob] = Field(description="`params.set` takes them by name")
 
 
+class Engine(Generator):
+    """Makes films larger."""
+
+    scales: list[float] = Field(description="its natural ones, smallest first")
+
+
 class Engines(Shape):
     engines: list[Engine]
+    generators: list[Generator]
 
 
 # --- workers -------------------------------------------------------------------------------------
@@ -205,7 +214,12 @@ def router(
     @routes.get("/engines")
     def list_engines(_: Reads) -> Engines:
         """Engines and their knobs with ranges: what forms are made of."""
-        return Engines(engines=[_engine(name) for name in names("engines")])
+        return Engines(
+            engines=[Engine.model_validate(_with_kinds(described(n))) for n in names("engines")],
+            generators=[
+                Generator.model_validate(_with_kinds(generator(n))) for n in names("generators")
+            ],
+        )
 
     @routes.get("/workers")
     def list_workers(_: Reads) -> Workers:
@@ -239,14 +253,14 @@ def _me(caller: Caller) -> Me:
     })  # fmt: skip
 
 
-def _engine(name: str) -> Engine:
-    found = described(name)
+def _with_kinds(found: dict[str, Any]) -> dict[str, Any]:
+    """An engine whose knobs say of what kind they are, without those that name places."""
     knobs = [
         {**knob, "kind": "choice" if knob["choices"] else _KINDS[type(knob["default"])]}
         for knob in found["knobs"]
         if not knob["local"]
     ]
-    return Engine.model_validate({**found, "knobs": knobs})
+    return {**found, "knobs": knobs}
 
 
 def _worker(row: Any) -> Worker:
