@@ -26,14 +26,12 @@ from longtake.nets.umt5 import UmT5
 from longtake.nets.umt5_needs import UmT5Config
 from longtake.nets.wan import vae_names
 from longtake.nets.wan.dit import DiT
-from longtake.nets.wan.keys import named
-from longtake.nets.wan.keys_diffusers import DIFFUSERS
 from longtake.nets.wan.sizes import DiTConfig
 from longtake.nets.wan.vae import VaeConfig, WanVae
 from longtake.weights import catalog, tables
 from tests.nets.formula import formula
 from tests.nets.oracles import filled, handed, library
-from tests.nets.wan.dits import by_formula
+from tests.nets.wan.dits import as_published, by_formula
 
 T2V = DiTConfig(dim=128, heads=1, layers=2, ffn_dim=96, text_dim=24, freq_dim=32)
 I2V = replace(T2V, enter=36, image_dim=80)
@@ -114,22 +112,6 @@ def in_fp8(
 def theirs(made: Nets) -> dict[str, Any]:
     """Modules of the libraries with the nets' weights, by role."""
     diffusers, transformers = library("diffusers"), library("transformers")
-    config = made.dit.config
-    dit = diffusers.WanTransformer3DModel(
-        patch_size=config.patch,
-        num_attention_heads=config.heads,
-        attention_head_dim=config.head_dim,
-        in_channels=config.enter,
-        out_channels=config.leave,
-        text_dim=config.text_dim,
-        freq_dim=config.freq_dim,
-        ffn_dim=config.ffn_dim,
-        num_layers=config.layers,
-        eps=config.eps,
-        image_dim=config.image_dim,
-        added_kv_proj_dim=None if config.image_dim is None else config.dim,
-        rope_max_seq_len=64,
-    )
     text = transformers.UMT5EncoderModel(
         transformers.UMT5Config(
             vocab_size=TEXT.vocabulary,
@@ -156,7 +138,7 @@ def theirs(made: Nets) -> dict[str, Any]:
     )
     vae = diffusers.AutoencoderKLWan(base_dim=VAE.base)
     return {
-        "transformer": handed(made.dit, named(config, DIFFUSERS), dit),
+        "transformer": as_published(made.dit),
         "text": handed(made.text, umt5_keys.names(TEXT, text.state_dict()), text),
         "image": handed(made.image, clip_vision.names(CLIP, image.state_dict()), image),
         "vae": handed(made.vae, vae_names.names(VAE), vae),
