@@ -154,6 +154,20 @@ def test_killed_after_a_step_it_goes_on_from_there(job, text, straight, tmp_path
     assert not (tmp_path / "cat.mkv.longtake").exists()
 
 
+def test_a_kill_while_a_step_is_kept_leaves_nothing_strange(job, text, tmp_path) -> None:
+    """What was half written is known for ours: the folder can be cleared away."""
+    target, folder = tmp_path / "cat.mkv", tmp_path / "cat.mkv.longtake"
+    job.stopped(lambda e: e["event"] == "stepped", signal.SIGKILL, *asked(text, target))
+    (folder / "checkpoint.safetensors.0a1b2c3d4e5f.new").write_bytes(b"half of it")
+    (folder / "mine.txt").write_text("not to be lost")
+    refused = job("jobs", "--clear", str(folder))
+    assert refused.code == 2
+    assert "has not made (mine.txt)" in refused.message
+    (folder / "mine.txt").unlink()
+    done(job, "jobs", "--clear", str(folder))
+    assert not (folder / "journal.jsonl").exists()
+
+
 def test_out_of_memory_in_a_step_goes_on_or_says_what_to_do(job, text, straight, tmp_path) -> None:
     """Under the next placement, to the same bytes; below the last one, what is done is kept."""
     target = tmp_path / "cat.mkv"

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,13 +66,18 @@ class Upscaler(Protocol):
         ...
 
 
+CHECKPOINT: Final = "checkpoint.safetensors"
+"""In the folder of a generator, until the film is done. While it is written its name is longer."""
+
+
 class Generator(Protocol):
     """One open engine that makes films from words."""
 
     def generate(self, segment: Segment, folder: Path) -> Iterator[Clip | Step | Entered]:
         """The frames of a segment, before them every step of the sampler, and before each of its
         stages, as its outlook names them, that it turns to it. In `folder` it keeps
-        the state of the last step: called again there, it goes on from it to the same bytes."""
+        the state of the last step, as CHECKPOINT: called again there, it goes on from it to the
+        same bytes."""
         ...
 
 

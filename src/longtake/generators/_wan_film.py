@@ -13,7 +13,7 @@ from torch import Tensor
 
 from longtake.core.media import Clip, Pixels
 from longtake.core.plan import Plan, Script, Segment
-from longtake.core.ports import Entered, Step
+from longtake.core.ports import CHECKPOINT, Entered, Step
 from longtake.core.task import Generate
 from longtake.engines._parts import Parts
 from longtake.generators import _wan_files as stored
@@ -41,8 +41,6 @@ from longtake.nets.wan.tiles import Tiling
 from longtake.nets.wan.vae_needs import Tiles
 from longtake.weights import home, manifest
 
-CHECKPOINT: Final = "checkpoint.safetensors"
-"""In the work folder, until the film is done."""
 _WIDEST: Final = 16_384  # px of a picture
 
 

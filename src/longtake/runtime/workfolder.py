@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from longtake.core.errors import Usage, WorkFolderBusy
+from longtake.core.ports import CHECKPOINT
 from longtake.journal import rename, sync, weigh
 
 SUFFIX = ".longtake"
@@ -26,7 +27,7 @@ _PATIENCE = 0.5  # s: `longtake jobs` looks at a lock for less than a millisecon
 _OURS = {
     LOCK, _MAY_REPLACE, _PUBLISHED, _KEPT, _OLD, "plan.json", "plan.json.tmp", "journal.jsonl",
     "segments", "index.bin", "index.json", "index.json.new", "recovering", "restored.bin",
-    "checkpoint.safetensors",
+    CHECKPOINT,
 }  # fmt: skip
 _MADE = ("joined", "recovered")  # with the target's suffix
 PICTURES = frozenset(
@@ -235,7 +236,8 @@ def taken(folder: Path) -> tuple[int, float]:
 
 
 def _is_ours(entry: Path) -> bool:
-    return entry.name in _OURS or entry.stem in _MADE or entry.name in _MADE
+    named = entry.name in _OURS or entry.stem in _MADE or entry.name in _MADE
+    return named or entry.name.startswith(f"{CHECKPOINT}.")  # a kill came while it was written
 
 
 def _give_back(folder: Path, target: Path) -> None:

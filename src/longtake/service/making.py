@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from longtake.core.errors import BadInput
 from longtake.core.plan import Plan, Script
-from longtake.core.ports import Film, Generator, Offload
+from longtake.core.ports import CHECKPOINT, Film, Generator, Offload
 from longtake.planner.choices import Crafts
 from longtake.runtime import offloads
 from longtake.runtime.recover import Recovery
@@ -33,8 +33,6 @@ from longtake.service.transitions import Claim
 if TYPE_CHECKING:
     from torch import nn
 
-CHECKPOINT: Final = "checkpoint.safetensors"
-"""As generators call it (`core.ports.Generator`)."""
 _READ: Final = 50e6  # bytes of weights that a slow disk reads in a second
 _log = logging.getLogger(__name__)
 
